@@ -1,0 +1,64 @@
+"""registry.snapshot: what the registry held at one moment, for reading without IO.
+
+Immutable: a session may keep one for as long as it decides one thing, and asks for the current one for the next. Lookups are
+dictionary lookups. `revision` grows with each change that matters here; last use does not count as one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from relay.registry.credentials import Credential, StoredSecret, digest_of
+from relay.registry.domains import SenderDomain
+
+_NOBODY = Credential(
+    name="", login="", senders=(), created_at=0.0, secrets=(StoredSecret(digest_of(""), 0.0), StoredSecret(digest_of(""), 0.0))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """credentials: by name. logins: the same by login. domains: by name in A-labels, lower case."""
+
+    credentials: Mapping[str, Credential]
+    logins: Mapping[str, Credential]
+    domains: Mapping[str, SenderDomain]
+    revision: int = 0
+
+    @classmethod
+    def of(cls, credentials: Iterable[Credential], domains: Iterable[SenderDomain], *, revision: int = 0) -> "Snapshot":
+        known = tuple(credentials)
+        return cls(
+            credentials=MappingProxyType({each.name: each for each in known}),
+            logins=MappingProxyType({each.login: each for each in known}),
+            domains=MappingProxyType({each.name: each for each in domains}),
+            revision=revision,
+        )
+
+    def authenticate(self, login: str, secret: str, *, now: float) -> tuple[Credential, StoredSecret] | None:
+        """The credential and which of its secrets, or None: unknown, wrong, revoked and expired look and last the same."""
+        credential = self.logins.get(login, _NOBODY)
+        stored = credential.verify(secret, now=now)
+        usable = credential.is_usable(now=now) and credential is not _NOBODY
+        return (credential, stored) if stored is not None and usable else None
+
+    def is_current(self, credential: Credential, *, now: float) -> bool:
+        """Whether an open session may go on with `credential`: it still exists and was neither revoked nor has expired."""
+        current = self.credentials.get(credential.name)
+        return current is not None and current.login == credential.login and current.is_usable(now=now)
+
+    def signing_domain(self, from_domain: str) -> SenderDomain | None:
+        """The From domain if it has a key that signs, else its nearest parent that has one (RFC 6376 3.5, d=; RFC 7489 3.1.1).
+
+        from_domain: A-labels, lower case.
+        """
+        name = from_domain
+        while name:
+            domain = self.domains.get(name)
+            if domain is not None and domain.signing_keys:
+                return domain
+            name = name.partition(".")[2]
+        return None
+
+
+EMPTY = Snapshot.of((), ())
