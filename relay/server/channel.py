@@ -1,0 +1,92 @@
+"""server.channel: questions and answers over a socket between the supervisor and a worker.
+
+Frames are four octets of length and a msgpack array: [number, verb, arguments] asks, [number, null, result] answers, number 0
+tells without an answer. Both ends ask. A handler that raises ends the process that has the bug, not the peer's question: the
+TaskGroup that owns it sees the error. When the other end is gone every open question raises `Gone`.
+"""
+
+import asyncio
+import itertools
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+
+_LENGTH = struct.Struct("!I")
+
+Handler = Callable[[str, Sequence[Any]], Awaitable[Any]]
+
+
+class Gone(ConnectionError):
+    """The other process has ended."""
+
+
+class Channel(asyncio.Protocol):
+    """`handler(verb, arguments)` answers what the other end asks. `ended` is set when it is gone."""
+
+    def __init__(self, handler: Handler, tasks: asyncio.TaskGroup) -> None:
+        self.ended = asyncio.Event()
+        self._handler = handler
+        self._tasks = tasks
+        self._transport: asyncio.WriteTransport | None = None
+        self._buffer = bytearray()
+        self._numbers = itertools.count(1)
+        self._open: dict[int, asyncio.Future[Any]] = {}
+
+    async def ask(self, verb: str, *arguments: Any) -> Any:
+        if self.ended.is_set():
+            raise Gone(verb)
+        number = next(self._numbers)
+        answer = self._open[number] = asyncio.get_running_loop().create_future()
+        self._write([number, verb, arguments])
+        try:
+            return await answer
+        finally:
+            self._open.pop(number, None)
+
+    def tell(self, verb: str, *arguments: Any) -> None:
+        if not self.ended.is_set():
+            self._write([0, verb, arguments])
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended.set()
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(Gone("the other process has ended"))
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while len(self._buffer) >= 4:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if len(self._buffer) < 4 + length:
+                return
+            frame = bytes(self._buffer[4 : 4 + length])
+            del self._buffer[: 4 + length]
+            self._frame(*msgspec.msgpack.decode(frame))
+
+    def _frame(self, number: int, verb: str | None, content: Any) -> None:
+        if verb is not None:
+            self._tasks.create_task(self._answer(number, verb, content))
+            return
+        answer = self._open.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result(content)
+
+    async def _answer(self, number: int, verb: str, arguments: Sequence[Any]) -> None:
+        result = await self._handler(verb, arguments)
+        if number and not self.ended.is_set():
+            self._write([number, None, result])
+
+    def _write(self, frame: list[Any]) -> None:
+        assert self._transport is not None
+        data = msgspec.msgpack.encode(frame)
+        self._transport.write(_LENGTH.pack(len(data)) + data)
