@@ -1,0 +1,174 @@
+"""mail.esmtp: the arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3, 4.1.2) and the parameters Relay offers.
+
+MAIL: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954 5, ignored: nobody
+but the credential says who submits). RCPT: NOTIFY and ORCPT (RFC 3461). Keywords and closed values are taken in any case;
+ENVID and ORCPT are kept to the letter, still xtext, because they are sent on as they came.
+
+What is wrong raises `SyntaxRefused`, which carries the reply to send: 501 5.1.7 / 5.1.3 for an address, 501 5.5.4 for a
+bad value, 555 5.5.4 for a parameter not offered, 553 5.6.7 for a UTF-8 address without SMTPUTF8 (RFC 6531 3.5).
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from relay.mail.address import AddressError, parse_path
+from relay.mail.envelope import Recipient
+from relay.mail.reply import Reply
+
+ENVID_LIMIT = 100  # RFC 3461 4.4
+ORCPT_LIMIT = 500  # RFC 3461 4.2
+SIZE_DIGITS = 20  # RFC 1870 3: 1*20DIGIT
+
+_XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})++")  # RFC 3461 4; UTF-8 in it only as unitext
+_UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2})++")  # RFC 6533 3, utf-8-addr-unitext
+_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\x80-\xff]++))?")  # RFC 5321 4.1.2 esmtp-param
+_NOTIFY = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
+_ADDRESS_TYPE = re.compile(rb"[A-Za-z0-9.-]++")  # RFC 3461 4.2 addr-type, an atom
+
+
+class SyntaxRefused(ValueError):
+    """MAIL or RCPT cannot be taken as written; `reply` says why and is sent as it is."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(str(reply))
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class MailCommand:
+    """size: octets as declared, None when not. body: "7BIT", "8BITMIME" or "". ret: "FULL", "HDRS" or "". envid: xtext."""
+
+    sender: str
+    size: int | None = None
+    body: str = ""
+    smtputf8: bool = False
+    ret: str = ""
+    envid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RcptCommand:
+    recipient: Recipient
+
+
+def parse_mail(argument: bytes) -> MailCommand:
+    """What follows "MAIL FROM:". Raises SyntaxRefused."""
+    try:
+        sender, rest = parse_path(argument)
+    except AddressError as error:
+        raise _refused(501, "5.1.7", f"Sender: {error}") from None
+    if not rest:
+        parameters: dict[bytes, bytes] = {}
+    else:
+        parameters = _parameters(rest, known=(b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"))
+    smtputf8 = b"SMTPUTF8" in parameters
+    if not smtputf8 and not sender.isascii():
+        raise _refused(553, "5.6.7", "Sender: a UTF-8 address needs the parameter SMTPUTF8")
+    if not parameters:
+        return MailCommand(sender)
+    if parameters.get(b"SMTPUTF8"):
+        raise _bad("SMTPUTF8 takes no value")
+    return MailCommand(
+        sender,
+        size=_size(parameters.get(b"SIZE")),
+        body=_one_of(parameters, b"BODY", ("7BIT", "8BITMIME")),
+        smtputf8=smtputf8,
+        ret=_one_of(parameters, b"RET", ("FULL", "HDRS")),
+        envid=_envid(parameters.get(b"ENVID")),
+    )
+
+
+def parse_rcpt(argument: bytes, *, smtputf8: bool) -> RcptCommand:
+    """What follows "RCPT TO:". smtputf8: MAIL said SMTPUTF8. Raises SyntaxRefused."""
+    try:
+        address, rest = parse_path(argument)
+    except AddressError as error:
+        raise _refused(501, "5.1.3", f"Recipient: {error}") from None
+    if not address:
+        raise _refused(501, "5.1.3", "Recipient: the address is empty; only a sender may be <>")
+    if not smtputf8 and not address.isascii():
+        raise _refused(553, "5.6.7", "Recipient: a UTF-8 address needs SMTPUTF8 on MAIL")
+    if not rest:
+        return RcptCommand(Recipient(address))
+    parameters = _parameters(rest, known=(b"NOTIFY", b"ORCPT"))
+    notify = _notify(parameters.get(b"NOTIFY"))
+    return RcptCommand(Recipient(address, notify, _orcpt(parameters.get(b"ORCPT"), smtputf8=smtputf8)))
+
+
+def _parameters(rest: bytes, *, known: Collection[bytes]) -> dict[bytes, bytes]:
+    """Keyword in upper case → value, b"" when it has none."""
+    found: dict[bytes, bytes] = {}
+    for word in rest.split(b" "):
+        if not word:
+            continue
+        match = _PARAMETER.fullmatch(word)
+        if match is None:
+            raise _bad(f'"{_shown(word)}" is no parameter; write KEYWORD or KEYWORD=value')
+        keyword = match[1].upper()
+        if keyword not in known:
+            raise _refused(555, "5.5.4", f"The parameter {_shown(keyword)} is not offered here")
+        if keyword in found:
+            raise _bad(f"The parameter {_shown(keyword)} is given twice")
+        found[keyword] = match[2] or b""
+    return found
+
+
+def _size(value: bytes | None) -> int | None:
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > SIZE_DIGITS:
+        raise _bad("SIZE must be a number of octets")
+    return int(value)
+
+
+def _one_of(parameters: dict[bytes, bytes], keyword: bytes, values: tuple[str, ...]) -> str:
+    value = parameters.get(keyword)
+    if value is None:
+        return ""
+    text = value.decode("utf-8", "replace").upper()
+    if text not in values:
+        raise _bad(f"{keyword.decode()} must be {' or '.join(values)}")
+    return text
+
+
+def _envid(value: bytes | None) -> str:
+    if value is None:
+        return ""
+    if len(value) > ENVID_LIMIT or _XTEXT.fullmatch(value) is None:
+        raise _bad(f"ENVID must be xtext of at most {ENVID_LIMIT} characters")
+    return value.decode("ascii")
+
+
+def _notify(value: bytes | None) -> str:
+    if value is None:
+        return ""
+    words = value.upper().split(b",")
+    if words != [b"NEVER"] and len(words) != len(_NOTIFY.intersection(words)):
+        raise _bad("NOTIFY must be NEVER, or SUCCESS, FAILURE and DELAY separated by commas")
+    return b",".join(words).decode("ascii")
+
+
+def _orcpt(value: bytes | None, *, smtputf8: bool) -> str:
+    if value is None:
+        return ""
+    kind, _, address = value.partition(b";")
+    form = _UNITEXT if smtputf8 and kind.lower() == b"utf-8" else _XTEXT
+    if len(value) > ORCPT_LIMIT or _ADDRESS_TYPE.fullmatch(kind) is None or form.fullmatch(address) is None:
+        raise _bad(f"ORCPT must be TYPE;xtext of at most {ORCPT_LIMIT} characters, such as rfc822;user@example.com")
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _bad("ORCPT is not UTF-8") from None
+
+
+def _shown(word: bytes) -> str:
+    return word[:60].decode("utf-8", "backslashreplace")
+
+
+def _bad(text: str) -> SyntaxRefused:
+    return _refused(501, "5.5.4", text)
+
+
+def _refused(code: int, status: str, text: str) -> SyntaxRefused:
+    return SyntaxRefused(Reply(code, status, text))
