@@ -1,0 +1,103 @@
+"""spool.content: a message's octets, on their way in and on their way out.
+
+A content has a head (the header fields Relay completed and signed, with the empty line) and a body. A small body is
+kept beside its message; a large one is a file of its own, written as it arrives (`IncomingFile`), so that memory does
+not grow with what clients send. Nothing in a file counts until `Spool.accept` has made it durable and returned.
+
+Whoever gets an IncomingFile from `Spool.incoming()` ends it: by handing it to `accept` (which owns it from the call
+on, also when it fails or its caller is cancelled) or by `discard()`. After `accept` a `discard()` does nothing, so it
+may stand in a `finally`. What a crash leaves behind is removed when the spool is opened next.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.spool.failure import translated
+
+INLINE_OCTETS = 64 * 1024
+CHUNK_OCTETS = 256 * 1024
+
+
+class IncomingFile:
+    """The octets of one body being written to disk. `size`: octets written so far."""
+
+    __slots__ = ("_descriptor", "_owned_by_spool", "path", "size")
+
+    def __init__(self, path: Path) -> None:
+        """Raises SpoolFull, SpoolError."""
+        self.path = path
+        self.size = 0
+        self._owned_by_spool = False
+        with translated(f"{path} cannot be made"):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append to the page cache; does not wait for the disk. Raises SpoolFull, SpoolError."""
+        rest = memoryview(data)
+        with translated(f"{self.path} cannot be written"):
+            while rest:
+                written = os.write(self._descriptor, rest)
+                self.size += written
+                rest = rest[written:]
+
+    def sync(self) -> None:
+        """Wait until what was written is on disk; blocks. Raises SpoolFull, SpoolError."""
+        with translated(f"{self.path} cannot be synced"):
+            os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """End writing. Safe to call again."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    def discard(self) -> None:
+        """Remove the file, unless the spool owns it by now. Safe to call again."""
+        if not self._owned_by_spool:
+            self.close()
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+
+    def hand_to_spool(self) -> None:
+        """From here on the spool keeps or removes the file; for `Spool.accept` only."""
+        self._owned_by_spool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is to be sent: head, then body; the body is `body`, or the octets in `file`.
+
+    head: header fields and the empty line. Everything with CRLF, not dot-stuffed.
+    """
+
+    head: bytes
+    body: bytes = b""
+    file: IncomingFile | None = None
+
+    @property
+    def size(self) -> int:
+        """Octets of head and body."""
+        return len(self.head) + (len(self.body) if self.file is None else self.file.size)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content as it is kept: `body`, or the file at `path`. body_size: octets of the body either way."""
+
+    head: bytes
+    body: bytes
+    path: Path | None
+    body_size: int
+
+    def chunks(self, size: int = CHUNK_OCTETS) -> Iterator[bytes]:
+        """The body in pieces of at most `size` octets; reads the file with blocking calls. Raises SpoolError."""
+        if self.path is None:
+            for start in range(0, len(self.body), size):
+                yield self.body[start : start + size]
+            return
+        with translated(f"{self.path} cannot be read"), self.path.open("rb", buffering=0) as file:
+            while chunk := file.read(size):
+                yield chunk

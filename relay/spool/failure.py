@@ -1,0 +1,72 @@
+"""spool.failure: what the disk and SQLite say, as errors of ours.
+
+Three kinds matter above: no room (`SpoolFull`: nothing was kept, everything works again when there is room), anything
+else of the disk (`SpoolError`), and, inside the package, whether a failure can be trusted to have changed nothing
+(`is_lasting`). An fsync that failed is lasting: Linux marks the pages clean, so that a second fsync succeeds over
+data that never arrived.
+"""
+
+import contextlib
+import errno
+import sqlite3
+from collections.abc import Iterator
+
+from relay.errors import SpoolError, SpoolFull
+
+NO_ROOM = "Free disk space (or inodes) where the spool is; mail is taken again as soon as there is room."
+DISK_TROUBLE = "Look at the disk (dmesg, SMART) and at the owner and mode of the spool's files."
+
+_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+# SHMSIZE: the wal-index could not grow, which is the same lack of room met in another file.
+_FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+# Primary codes of failures that concern the statement, or that pass: the database is as it was.
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_RANGE,
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_MISUSE,
+    }
+)
+
+
+def from_os(error: OSError, *, doing: str) -> SpoolError:
+    """`doing`: a sentence without its end, such as "/spool/x cannot be written"."""
+    text = f"{doing}: {error.strerror or error}"
+    if error.errno in _FULL_ERRNOS:
+        return SpoolFull(text, remedy=NO_ROOM)
+    return SpoolError(text, remedy=DISK_TROUBLE)
+
+
+def from_sqlite(error: sqlite3.Error, *, doing: str) -> SpoolError:
+    text = f"{doing}: {error}"
+    if is_full(error):
+        return SpoolFull(text, remedy=NO_ROOM)
+    return SpoolError(text, remedy=DISK_TROUBLE)
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) in _FULL_CODES
+
+
+def is_lasting(error: sqlite3.Error) -> bool:
+    """Whether the database can no longer be trusted: an I/O error, corruption, anything not known to pass."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # raised by the Python module itself (a wrong parameter), before SQLite did anything
+        return False
+    return not is_full(error) and (code & 0xFF) not in _PASSING
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Turn an OSError or sqlite3.Error of the block into SpoolFull or SpoolError."""
+    try:
+        yield
+    except OSError as error:
+        raise from_os(error, doing=doing) from error
+    except sqlite3.Error as error:
+        raise from_sqlite(error, doing=doing) from error
