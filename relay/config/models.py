@@ -61,11 +61,13 @@ Listen = Annotated[str, BeforeValidator(parse_listen)]
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Server(Table):
-    hostname: str = Field(description="The name this relay has in DNS: greeting, EHLO, Received, message ids.")
+    """This relay and its processes."""
+
+    hostname: str = Field(examples=["relay.example.com"], description="The name this relay has in DNS: greeting, EHLO, Received, message ids.")
     spool: Path = Field(default=Path("/var/lib/relay"), description="Where mail, credentials, keys and the journal are kept.")
     workers: int | Literal["auto"] = Field(default="auto", description='Worker processes; "auto" is one per core, at most 8.')
     drain: Duration = Field(default=30.0, description="How long SIGTERM waits for transactions under way.")
@@ -78,9 +80,11 @@ class Server(Table):
 
 
 class Trusted(Table):
-    listen: Listen = Field(description="ADDRESS:PORT of a listener without TLS and AUTH.")
-    networks: tuple[Network, ...] = Field(min_length=1, description="Who may connect; never public, no wider than /16 off loopback.")
-    credential: str = Field(description="Its sender rules, limits and stream apply to all that comes in here.")
+    """A listener without TLS and AUTH, for what can do neither: printers, a local daemon."""
+
+    listen: Listen = Field(examples=["127.0.0.1:2525"], description="ADDRESS:PORT of a listener without TLS and AUTH.")
+    networks: tuple[Network, ...] = Field(min_length=1, examples=[["127.0.0.0/8"]], description="Who may connect; never public, no wider than /16 off loopback.")
+    credential: str = Field(examples=["local"], description="Its sender rules, limits and stream apply to all that comes in here.")
     behind_nat: Literal["refused", "accepted"] = Field(
         default="refused",
         description='A listener off loopback needs "accepted": a container\'s proxy can make the whole Internet look local.',
@@ -89,6 +93,8 @@ class Trusted(Table):
 
 
 class SubmissionLimits(Table):
+    """Times and counts of the client side."""
+
     handshake: Duration = Field(default=30.0, description="TLS handshake.")
     unauthenticated: Duration = Field(default=60.0, description="From connect to AUTH.")
     unauthenticated_commands: int = Field(default=20, ge=1, description="Commands before AUTH.")
@@ -110,6 +116,8 @@ class SubmissionLimits(Table):
 
 
 class Submission(Table):
+    """The client side: where applications submit their mail."""
+
     starttls: tuple[Listen, ...] = Field(default=("0.0.0.0:587", "[::]:587"), description="Listeners with STARTTLS.")
     tls: tuple[Listen, ...] = Field(default=("0.0.0.0:465", "[::]:465"), description="Listeners with implicit TLS.")
     trusted: tuple[Trusted, ...] = Field(default=(), description="Listeners for what can do neither TLS nor AUTH.")
@@ -121,11 +129,15 @@ class Submission(Table):
 
 
 class Certificate(Table):
-    certificate: Path = Field(description="PEM file: the certificate, then its chain.")
-    key: Path = Field(description="PEM file, not readable by others.")
+    """One more certificate, chosen by the name the client asks for (SNI)."""
+
+    certificate: Path = Field(examples=["tls/other.example.org.pem"], description="PEM file: the certificate, then its chain.")
+    key: Path = Field(examples=["tls/other.example.org.key"], description="PEM file, not readable by others.")
 
 
 class Tls(Table):
+    """The certificate of the submission listeners. Paths are relative to this file; ${CREDENTIALS_DIRECTORY} is systemd's."""
+
     certificate: Path = Field(default=Path("/etc/relay/tls/fullchain.pem"), description="PEM file: the certificate, then its chain. Reread when it changes.")
     key: Path = Field(default=Path("/etc/relay/tls/privkey.pem"), description="PEM file, not readable by others.")
     ca: Path | None = Field(default=None, description="A CA file to name in printed settings, when clients do not know the issuer.")
@@ -133,6 +145,8 @@ class Tls(Table):
 
 
 class Dns(Table):
+    """How names are looked up."""
+
     nameservers: tuple[Listen, ...] = Field(default=(), description="ADDRESS:PORT; default: the system's.")
     timeout: Duration = Field(default=5.0, description="For one question, all tries together.")
     cache_size: int = Field(default=50_000, ge=100, description="Answers kept.")
@@ -142,6 +156,8 @@ class Dns(Table):
 
 
 class Retry(Table):
+    """When a deferred recipient is tried again."""
+
     ladder: tuple[Duration, ...] = Field(
         default=(60.0, 300.0, 600.0, 1200.0, 2400.0, 3600.0, 7200.0, 14400.0), min_length=1,
         description="Waits after the first, second, ... deferral; the last one repeats.",
@@ -153,6 +169,8 @@ class Retry(Table):
 
 
 class DeliveryTimeouts(Table):
+    """How long a receiving server may take (RFC 5321 4.5.3.2)."""
+
     connect: Duration = Field(default=30.0, gt=0, description="TCP connect.")
     greeting: Duration = Field(default=300.0, gt=0, description="RFC 5321 4.5.3.2.1.")
     ehlo: Duration = Field(default=300.0, gt=0, description="EHLO, STARTTLS and the handshake.")
@@ -164,6 +182,8 @@ class DeliveryTimeouts(Table):
 
 
 class Delivery(Table):
+    """The way out."""
+
     port: int = Field(default=25, ge=1, le=65535, description="The port of MX hosts.")
     allow_networks: tuple[Network, ...] = Field(default=(), description="Loopback and private addresses that may be delivered to.")
     tls: Literal["opportunistic", "none"] = Field(default="opportunistic", description="STARTTLS to MX hosts, unverified, where offered.")
@@ -180,18 +200,20 @@ class Delivery(Table):
 
 
 class Source(Table):
-    address: Address = Field(description="A local address to send from.")
-    hostname: str = Field(description="The EHLO name; its A/AAAA and the address's PTR should agree.")
+    """An address to send from; without any, the system chooses."""
+
+    address: Address = Field(examples=["203.0.113.10"], description="A local address to send from.")
+    hostname: str = Field(examples=["mx1.relay.example.com"], description="The EHLO name; its A/AAAA and the address's PTR should agree.")
 
 
 class Route(Table):
-    """First match wins; a field left out matches everything. `via`: "direct", "discard", "simulator" or "smtp://HOST:PORT"."""
+    """Where mail goes: the first match wins, a field left out matches everything; default: direct to MX."""
 
     recipient_domain: str = Field(default="", description='"example.com", or "*.example.com" for all below it.')
     sender_domain: str = Field(default="", description="Of the envelope sender.")
     credential: str = Field(default="", description="A credential's name.")
     stream: str = Field(default="", description="A stream's name.")
-    via: str = Field(description='"direct", "discard", "simulator" or "smtp://host:587".')
+    via: str = Field(examples=["smtp://smarthost.example.net:587"], description='"direct", "discard", "simulator" or "smtp://host:587".')
     login: str = Field(default="", description="Login at the smarthost.")
     secret_file: Path | None = Field(default=None, description="A file with the secret, not readable by others.")
     security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls and tls verify the certificate.")
@@ -208,6 +230,8 @@ class Route(Table):
 
 
 class Stream(Table):
+    """What holds for one stream's mail; "transactional" and "bulk" always exist, a table here changes one or makes another."""
+
     expire: Duration = Field(default=432000.0, gt=0, description="A recipient of this stream undelivered so long ends with a report.")
     unknown_outcome: Literal["retry", "end"] = Field(
         default="retry", description='After a connection lost at the final dot: "retry" (at least once) or "end" (at most once).'
@@ -215,15 +239,21 @@ class Stream(Table):
 
 
 class Http(Table):
+    """Health and metrics."""
+
     listen: Listen = Field(default="127.0.0.1:8025", description="/healthz, /readyz and /metrics.")
     token_file: Path | None = Field(default=None, description="A bearer token, required when listening beyond loopback.")
 
 
 class Journal(Table):
+    """What happened, for searching."""
+
     retention_days: int = Field(default=30, ge=1, description="Whole days the journal is kept.")
 
 
 class Suppressions(Table):
+    """How long a bad address is not sent to; one that does not exist, for good."""
+
     bad_domain: Duration = Field(default=604800.0, description="After a null MX or NXDOMAIN, or the second 5.1.2.")
     mailbox_full_messages: int = Field(default=3, ge=1, description="Full on so many messages ...")
     mailbox_full_over: Duration = Field(default=259200.0, description="... over at least so long ...")
@@ -231,11 +261,15 @@ class Suppressions(Table):
 
 
 class Log(Table):
+    """JSON lines."""
+
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is written.")
     file: Path | None = Field(default=None, description="Default: standard error. Reopened on SIGHUP.")
 
 
 class Config(Table):
+    """The whole of relay.toml."""
+
     server: Server
     submission: Submission = Submission()
     tls: Tls = Tls()
