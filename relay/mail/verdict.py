@@ -1,0 +1,145 @@
+"""mail.verdict: what a reply means for us: whom it blames, whether it is final, what it proves about the recipient.
+
+`classify` weighs, strongest first: the command answered, a provider's text rule (`mail.rules`), the enhanced code,
+the reply code (`mail.meaning`). It never fails: a reply nobody knows is judged by its class.
+
+- Up to MAIL no recipient has been named, so none is blamed, whatever the text says. At RCPT anyone may be. From DATA
+  on a recipient is blamed only when the transaction has just one and a text rule says so.
+- `permanent` follows the reply's class (RFC 5321 4.2.1), but for rules and registry codes that know a 5xx to be one
+  of another try ("too many recipients"). A 4xx is never made final: it stays transient whoever it blames.
+- `suppress` is evidence, never the deed. It is given only with blame RECIPIENT: at once for a mailbox that is gone,
+  counted for one that is full or whose domain is said to be unknown. Unknown text under 5.7.x proves nothing, and
+  neither does a text that any server might write: a security code beside it makes it doubtful. Being full is the one
+  thing a 4xx proves too; count it once for a message, when that message ends.
+- `action` is the rule's: "block" trips the breaker at once, "retry" keeps the refused recipient for another try.
+
+A live person suppressed is the costly mistake here; a dead one tried again is the cheap one. Doubt is decided so.
+"""
+
+import re
+from dataclasses import dataclass, replace
+
+from relay.mail.meaning import (
+    Blame,
+    Category,
+    Meaning,
+    Proof,
+    Stage,
+    Suppress,
+    SuppressionTimes,
+    by_code,
+    by_status,
+)
+from relay.mail.reply import Reply
+from relay.mail.rules import Rule, Rules
+from relay.mail.suppression import Cause
+
+__all__ = [
+    "Blame",
+    "Category",
+    "Rule",
+    "Rules",
+    "Stage",
+    "Suppress",
+    "SuppressionTimes",
+    "Verdict",
+    "bad_domain",
+    "classify",
+]
+
+_WITH_CONTENT = frozenset({Stage.DATA, Stage.FINAL})
+_STATUS_IN_TEXT = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?![\d.])")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """category: for people and metrics. permanent: no further try. rule: the text rule's name, "" when the codes
+    decided.
+    """
+
+    blame: Blame
+    category: Category
+    permanent: bool
+    suppress: Suppress | None = None
+    action: str = ""
+    rule: str = ""
+
+
+def classify(reply: Reply, *, stage: Stage, recipients: int, mx: str, rules: Rules) -> Verdict:
+    """reply: the answer to the command `stage`. recipients: those of the transaction. mx: the MX host's name, or ""."""
+    status = status_of(reply)
+    rule = rules.find(reply, status=status, stage=stage, mx=mx.lower().rstrip("."))
+    meaning = rule.meaning if rule else _by_codes(reply, status=status, stage=stage)
+    permanent = reply.is_permanent and meaning.permanent is not False
+    allowed = _may_blame_recipient(stage, recipients=recipients, by_text=rule is not None)
+    if meaning.blame is Blame.RECIPIENT and not allowed:
+        meaning = replace(meaning, blame=_instead(stage, permanent=permanent), proof=Proof.NONE)
+    proof = _trusted(meaning.proof, permanent=permanent, doubtful=_is_doubtful(rule, status=status))
+    return Verdict(
+        blame=meaning.blame,
+        category=meaning.category,
+        permanent=permanent,
+        suppress=rules.times.of(proof),
+        action=meaning.action,
+        rule=meaning.rule,
+    )
+
+
+def bad_domain(times: SuppressionTimes) -> Verdict:
+    """DNS's own word that a domain takes no mail: null MX (RFC 7505) or NXDOMAIN. Final, and suppressed at the first
+    time.
+    """
+    suppress = Suppress(Cause.BAD_DOMAIN, times.bad_domain, messages=1, over=0.0)
+    return Verdict(Blame.RECIPIENT, Category.BAD_DOMAIN, permanent=True, suppress=suppress)
+
+
+def status_of(reply: Reply) -> str:
+    """The reply's enhanced code; else one of its class in the text, as qmail and its heirs write it: "(#5.1.1)"; else
+    "".
+    """
+    if reply.status:
+        return reply.status
+    for match in _STATUS_IN_TEXT.finditer(reply.text):
+        if match[0][0] == str(reply.code)[0]:
+            return match[0]
+    return ""
+
+
+def _by_codes(reply: Reply, *, status: str, stage: Stage) -> Meaning:
+    meaning = by_status(status)
+    if meaning is None and reply.code == 552 and stage is not Stage.RCPT:
+        meaning = by_status("5.3.4")  # RFC 1870 6: 552 to MAIL or after the dot is about the size
+    if meaning is None or (reply.code == 421 and meaning.blame is Blame.RECIPIENT):
+        # A 421 ends the session (RFC 5321 3.8); it is not about one mailbox, though 4.2.1 beside it is common.
+        meaning = by_code(reply.code)
+    return _at(stage, meaning, reply)
+
+
+def _at(stage: Stage, meaning: Meaning, reply: Reply) -> Meaning:
+    """The codes' meaning where it depends on what the server has seen by then: no content before DATA."""
+    unspecific = meaning.category in (Category.POLICY, Category.BAD_MAILBOX)
+    if meaning.blame is Blame.SENDER and unspecific and not reply.is_permanent:
+        return replace(meaning, blame=Blame.TRANSIENT)  # a bare 4.7.x is greylisting more often than anything else
+    if stage in _WITH_CONTENT and unspecific and reply.is_permanent:
+        return replace(meaning, blame=Blame.CONTENT, category=Category.POLICY)
+    return meaning
+
+
+def _may_blame_recipient(stage: Stage, *, recipients: int, by_text: bool) -> bool:
+    return stage is Stage.RCPT or (stage in _WITH_CONTENT and recipients == 1 and by_text)
+
+
+def _instead(stage: Stage, *, permanent: bool) -> Blame:
+    if not permanent:
+        return Blame.TRANSIENT
+    return Blame.CONTENT if stage in _WITH_CONTENT else Blame.SENDER
+
+
+def _is_doubtful(rule: Rule | None, *, status: str) -> bool:
+    return rule is not None and rule.provider == "any" and status[1:].startswith(".7.")
+
+
+def _trusted(proof: Proof, *, permanent: bool, doubtful: bool) -> Proof:
+    if proof is Proof.FULL:
+        return proof
+    return proof if permanent and not doubtful else Proof.NONE
