@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -38,8 +38,35 @@ def format_duration(seconds: float) -> str:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(ge=0)]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def parse_network(value: object) -> object:
+    """"10.0.0.0/8" → its network. A bare number is none, although `ipaddress` would take it."""
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'{value!r} is no network; write it in quotes, as "10.0.0.0/8"')  # noqa: TRY004  pydantic wants it so
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f'"{value}" is no network; write it as "10.0.0.0/8" or "2001:db8::/32"') from None
+    if ipaddress.ip_interface(value).ip != network.network_address:
+        raise ValueError(f'"{value}" has bits set after its prefix; write "{network}"')
+    return network
+
+
+def parse_address(value: object) -> object:
+    """"203.0.113.10" → its address."""
+    if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
+        return value
+    try:
+        return ipaddress.ip_address(str(value))
+    except ValueError:
+        raise ValueError(f'"{value}" is no IP address; write it as "203.0.113.10" or "2001:db8::10"') from None
+
+
+Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(parse_network)]
+Address = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(parse_address)]
 
 
 def parse_listen(value: object) -> object:
@@ -62,6 +89,14 @@ Listen = Annotated[str, BeforeValidator(parse_listen)]
 
 class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object) -> object:
+        """No key is a switch: one that is chosen by name can get a third choice. (pydantic would take true for 1.)"""
+        if isinstance(value, bool):
+            raise ValueError("no key takes true or false; write a number, or text in quotes")  # noqa: TRY004
+        return value
 
 
 class Server(Table):
