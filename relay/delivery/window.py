@@ -46,7 +46,15 @@ class Window:
         """May mail that is being accepted be handed over in memory?"""
         if len(self._claims) + count > self.capacity + self.capacity // 4:
             return False
-        return all(self.admits(domain, now=now) for domain in domains)
+        return all(self._admits_fresh(domain, now) for domain in domains)
+
+    def _admits_fresh(self, domain: str, now: float) -> bool:
+        """Half of a backlogged domain's room is for what is on disk, so that neither starves."""
+        state = self._domains.get(domain)
+        if state is None:
+            return True
+        room = self.per_domain // 2 if state.more else self.per_domain
+        return state.claimed < room and state.parked_until <= now
 
     def admits(self, domain: str, *, now: float) -> bool:
         """Has the domain room, is it not parked, and is nothing older of it waiting on disk?"""

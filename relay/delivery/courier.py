@@ -1,0 +1,311 @@
+"""delivery.courier: carries a site's jobs, one transaction after another, over one connection.
+
+`Couriers` starts them: as many as the governor allows, the machine's limit for the site has room for, and this worker's share
+of all connections out permits (half of it at most to sites in trouble). A courier takes an idle connection or opens one, works
+while there is work and the connection may carry more, and leaves it open for the next.
+
+A connection found dead before anything of a job was answered costs the job nothing: it is carried once more, over a new one.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from relay.config.models import Delivery
+from relay.config.rules import Profiles
+from relay.delivery.attempt import compose, impossible, recipients_at_most
+from relay.delivery.contents import Contents
+from relay.delivery.destination import Destination
+from relay.delivery.dialler import Dialler, Unreached
+from relay.delivery.governor import Governor, SiteLimits
+from relay.delivery.judging import Judgement, Where
+from relay.delivery.routing import Direct, Smarthost
+from relay.delivery.settling import Settling
+from relay.delivery.site import Job, Line, Site
+from relay.mail.verdict import Stage
+from relay.smtpclient import TransactionResult
+from relay.spool import QueuedRecipient
+
+if TYPE_CHECKING:
+    from relay.delivery.scheduler import Scheduler
+
+ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
+
+
+class Facts(Protocol):
+    """What the metrics count of connections."""
+
+    def connection_opened(self) -> None: ...
+    def connection_closed(self) -> None: ...
+    def connect_failed(self, stage: str) -> None: ...
+
+
+class Couriers:
+    """One worker's sites and connections. share: connections out that this worker may have."""
+
+    def __init__(
+        self,
+        *,
+        dialler: Dialler,
+        limits: SiteLimits,
+        profiles: Profiles,
+        settling: Settling,
+        contents: Contents,
+        settings: Delivery,
+        share: int,
+        facts: Facts,
+        now: Callable[[], float],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._dialler = dialler
+        self._limits = limits
+        self._profiles = profiles
+        self._settling = settling
+        self._contents = contents
+        self._settings = settings
+        self._share = share
+        self._facts = facts
+        self._now = now
+        self._tasks = tasks
+        self._scheduler: "Scheduler | None" = None
+        self._sites: dict[str, Site] = {}
+        self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
+        self._open = 0
+        self._open_to_trouble = 0
+        self._stopped = False
+
+    @property
+    def sites(self) -> dict[str, Site]:
+        """By name, for `status`."""
+        return self._sites
+
+    @property
+    def at_work(self) -> int:
+        return sum(site.couriers for site in self._sites.values())
+
+    def attach(self, scheduler: "Scheduler") -> None:
+        """The scheduler that takes a troubled site's mail back."""
+        self._scheduler = scheduler
+
+    def site(self, destination: Destination, way: Direct | Smarthost) -> Site:
+        """The site of that name, with the newest addresses that DNS gave."""
+        site = self._sites.get(destination.site)
+        if site is None:
+            profile = self._profiles.for_host(destination.hosts[0].name)
+            smarthost = way if isinstance(way, Smarthost) else None
+            site = self._sites[destination.site] = Site(destination.site, destination, smarthost, Governor(profile))
+        site.destination = destination
+        return site
+
+    def enqueue(self, site: Site, job: Job) -> None:
+        site.add(job)
+        if site.governor.retry_at > self._now():
+            self._park(site)
+        else:
+            self._pump(site)
+
+    def stop(self) -> None:
+        """No new couriers; idle connections are closed."""
+        self._stopped = True
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Close what has been idle too long or was closed by the other end; forget sites that nothing is known of."""
+        now = self._now()
+        for site in list(self._sites.values()):
+            for line in [line for line in site.idle if self._is_over(site, line, now)]:
+                site.idle.remove(line)
+                self._close(site, line)
+            if site.is_unused and site.governor.retry_at + 3600 < now and not site.governor.retry_at:
+                del self._sites[site.name]
+
+    def release_idle(self, name: str) -> None:
+        """Another worker waits for a connection to the site."""
+        site = self._sites.get(name)
+        while site is not None and site.idle:
+            self._close(site, site.idle.pop())
+
+    def _is_over(self, site: Site, line: Line, now: float) -> bool:
+        return self._stopped or not line.connection.usable or now - line.idle_since >= site.profile.idle
+
+    # Starting couriers.
+
+    def _pump(self, site: Site) -> None:
+        while site.waiting and site.couriers < min(site.governor.connections, site.couriers + site.waiting):
+            if self._stopped:
+                return
+            if not site.idle and not self._has_share(site):
+                self._starved[site.name] = None
+                return
+            site.couriers += 1
+            self._tasks.create_task(self._courier(site))
+
+    def _has_share(self, site: Site) -> bool:
+        if site.governor.in_trouble and self._open_to_trouble >= max(1, self._share // 2):
+            return False
+        return self._open < self._share
+
+    def _feed_the_starved(self) -> None:
+        for name in list(self._starved):
+            if self._open >= self._share:
+                return
+            del self._starved[name]
+            site = self._sites.get(name)
+            if site is not None:
+                self._pump(site)
+
+    async def _courier(self, site: Site) -> None:
+        line: Line | None = None
+        try:
+            while not self._stopped and (job := site.next()) is not None:
+                line, go_on = await self._carry(site, job, line)
+                if not go_on:
+                    break
+        finally:
+            site.couriers -= 1
+            if line is not None:
+                self._leave(site, line)
+        self._pump(site)
+        self._feed_the_starved()
+
+    def _leave(self, site: Site, line: Line) -> None:
+        if line.connection.usable and not self._stopped and line.messages < site.profile.messages_per_connection:
+            line.idle_since = self._now()
+            site.idle.append(line)
+        else:
+            self._close(site, line)
+
+    def _close(self, site: Site, line: Line) -> None:
+        self._closed(site)
+        self._tasks.create_task(line.connection.quit())
+
+    def _closed(self, site: Site) -> None:
+        self._open -= 1
+        self._limits.release(site.name)
+        self._facts.connection_closed()
+
+    # One job.
+
+    async def _carry(self, site: Site, job: Job, line: Line | None) -> tuple[Line | None, bool]:
+        """The connection to go on with, if any, and whether to go on at all."""
+        if not self._settling.end_expired(job):
+            return line, True
+        if line is None or not line.connection.usable or line.messages >= site.profile.messages_per_connection:
+            if line is not None:
+                self._close(site, line)
+            line = await self._connection(site, job)
+            if line is None:
+                return None, False
+        await self._pace(site)
+        refusal = impossible(job.message, line.connection.extensions)
+        if refusal is not None:
+            self._settling.impossible(job, refusal, _where(line), site=site.name)
+            return line, True
+        self._split(site, job, line)
+        result = await self._transact(job, line)
+        if line.messages > 1 and _nothing_was_said(result):
+            self._close(site, line)
+            site.put_back(job)  # the other end had closed an idle connection
+            return None, True
+        self._conclude(site, job, line, result)
+        return line, True
+
+    async def _connection(self, site: Site, job: Job) -> Line | None:
+        """An idle connection or a new one; None when the job waits or was settled without one."""
+        while site.idle:
+            line = site.idle.pop()
+            if line.connection.usable:
+                return line
+            self._close(site, line)
+        if not await self._limits.acquire(site.name, maximum=site.profile.connections):
+            site.put_back(job)
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self._pump, site)
+            return None
+        return await self._dial(site, job)
+
+    async def _dial(self, site: Site, job: Job) -> Line | None:
+        troubled = site.governor.in_trouble
+        self._open += 1
+        self._open_to_trouble += troubled
+        try:
+            outcome = await self._dialler.open(site)
+        finally:
+            self._open_to_trouble -= troubled
+        if isinstance(outcome, Line):
+            self._facts.connection_opened()
+            return outcome
+        self._open -= 1
+        self._limits.release(site.name)
+        self._facts.connect_failed(outcome.stage)
+        self._unreachable(site, job, outcome)
+        return None
+
+    def _unreachable(self, site: Site, job: Job, outcome: Unreached) -> None:
+        site.governor.unreachable(now=self._now())
+        site.last_error = outcome.detail
+        self._settling.unreached(job, outcome.detail, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
+        self._park(site)
+
+    def _park(self, site: Site) -> None:
+        assert self._scheduler is not None
+        self._scheduler.park(site, until=site.governor.retry_at)
+
+    async def _pace(self, site: Site) -> None:
+        if site.profile.messages_per_second:
+            wait = await self._limits.pace(site.name, per_second=site.profile.messages_per_second)
+            if wait > 0:
+                await asyncio.sleep(wait)
+
+    def _split(self, site: Site, job: Job, line: Line) -> None:
+        """What the server does not take in one transaction waits for the next."""
+        most = recipients_at_most(line.connection.extensions, ours=site.profile.recipients)
+        if len(job.recipients) > most:
+            site.put_back(Job(job.message, job.domain, job.recipients[most:]))
+            job.recipients = job.recipients[:most]
+
+    async def _transact(self, job: Job, line: Line) -> TransactionResult:
+        content = await self._contents.of(job.message.id)
+        line.messages += 1
+        return await line.connection.transact(compose(job, line.connection.extensions, content))
+
+    def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
+        judgements = [
+            self._judge(recipient, index, line, result, len(job.recipients))
+            for index, recipient in enumerate(job.recipients)
+        ]
+        self._learn(site, result, line)
+        self._settling.settle(job.message, judgements, site=site.name)
+
+    def _judge(self, recipient: QueuedRecipient, index: int, line: Line, result: TransactionResult, of: int) -> Judgement:
+        judge, where = self._settling.judge, _where(line)
+        if result.mail is not None and not result.mail.is_positive:
+            return judge.answered(recipient, result.mail, where, stage=Stage.MAIL, recipients=of)
+        said = result.recipients[index]
+        if said is not None and not said.is_positive:
+            return judge.answered(recipient, said, where, stage=Stage.RCPT, recipients=of)
+        if result.final is not None and result.final.is_positive:
+            return judge.delivered(recipient, result.final, where, dsn_offered="DSN" in line.connection.extensions)
+        if result.final is not None:
+            taken = sum(reply is not None and reply.is_positive for reply in result.recipients)
+            return judge.answered(recipient, result.final, where, stage=result.stage, recipients=taken)
+        if result.outcome_unknown:
+            return judge.unknown(recipient, result.failure, where)
+        return judge.unanswered(recipient, result.failure, where)
+
+    def _learn(self, site: Site, result: TransactionResult, line: Line) -> None:
+        if result.decided and line.connection.usable:
+            site.governor.succeeded()
+            return
+        site.governor.pushed_back()
+        last = next((reply for reply in (result.final, *result.recipients, result.mail) if reply and not reply.is_positive), None)
+        site.last_error = result.failure or str(last or "")
+
+
+def _nothing_was_said(result: TransactionResult) -> bool:
+    return not result.decided and result.mail is None and not result.dot_sent
+
+
+def _where(line: Line) -> Where:
+    connection = line.connection
+    return Where(mx=str(connection.endpoint), source=connection.local_address, tls=connection.tls)

@@ -1,0 +1,250 @@
+"""delivery.scheduler: brings what is owed and due to the couriers, without holding the queue in memory.
+
+Fresh mail is handed over in memory after its commit. Everything else is read from the spool: one walk over the due index,
+oldest first, that never goes back (`Window` says why it need not), and a refill of each domain that had more than its share.
+What is read becomes jobs: recipients of one message in one domain, going one way. A job waits here while its domain is looked
+up, then at its site for a courier.
+
+Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's retry ladder
+is climbed for it. A recipient past its expiry ends here, attempted or not.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from relay.config.models import Delivery
+from relay.delivery.courier import Couriers
+from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
+from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
+from relay.delivery.settling import Settling
+from relay.delivery.site import Job, Site
+from relay.delivery.window import Window
+from relay.mail.envelope import Envelope
+from relay.spool import Cursor, QueuedRecipient, Spool
+
+LOOKUPS = 500  # questions to the DNS under way
+BATCH = 500
+TICK = 1.0
+RESOLVED_FOR = 60.0  # the resolver's cache knows the TTLs; this only spares it the question for every message
+RESOLVED_KEPT = 10_000
+
+LookupKey = tuple[str, str, int]
+
+
+@dataclass(slots=True)
+class Lookup:
+    """Jobs that wait for one answer."""
+
+    way: Direct | Smarthost
+    domain: str
+    jobs: list[Job] = field(default_factory=list)
+
+
+class Scheduler:
+    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        destinations: Destinations,
+        routes: Callable[[], Routes],
+        couriers: Couriers,
+        settling: Settling,
+        settings: Delivery,
+        now: Callable[[], float],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._spool = spool
+        self._destinations = destinations
+        self._routes = routes
+        self._couriers = couriers
+        self._settling = settling
+        self._settings = settings
+        self._now = now
+        self._tasks = tasks
+        self.window = Window(settings.window)
+        self._lookups: dict[LookupKey, Lookup] = {}
+        self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
+        self._asking = asyncio.Semaphore(LOOKUPS)
+        self._cursor: Cursor | None = None
+        self._wake = asyncio.Event()
+        self._stopped = False
+        settling.attach(self)
+        couriers.attach(self)
+
+    # What reception and the operator's verbs call.
+
+    def has_room(self, envelope: Envelope) -> bool:
+        """May this message be handed over in memory after its commit?"""
+        if self._stopped:
+            return False
+        domains = {recipient.domain for recipient in envelope.recipients}
+        return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._now())
+
+    def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
+        """Fresh mail, just committed. Its claims are ours from here on."""
+        self._dispatch(recipients)
+
+    def stored(self, domains: Iterable[str]) -> None:
+        """Recipients of these domains became due on disk behind the walk: reports, released mail, retries now."""
+        for domain in domains:
+            self.window.mark_more(domain)
+        self._wake.set()
+
+    def retry_now(self, domains: Iterable[str]) -> None:
+        """As `stored`, and a site in trouble is no reason to wait."""
+        for domain in domains:
+            self.window.mark_more(domain)
+            self.window.unpark(domain)
+        self._wake.set()
+
+    def forget(self, recipients: Iterable[QueuedRecipient]) -> None:
+        """Settled or given back: there is room again."""
+        for recipient in recipients:
+            self.window.release(recipient.domain, (recipient.message.id, recipient.position))
+
+    # The walk.
+
+    async def run(self) -> None:
+        """Until `stop`. A spool that cannot be read ends the worker: recovery starts anew."""
+        while not self._stopped:
+            self._wake.clear()
+            await self._walk()
+            await self._refill()
+            self._couriers.sweep()
+            await self._pause()
+
+    def stop(self) -> None:
+        """Nothing new is begun; couriers finish what they carry."""
+        self._stopped = True
+        self._wake.set()
+        self._couriers.stop()
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(TICK):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _walk(self) -> None:
+        while not self._stopped and self.window.free > 0:
+            rows = await self._spool.due(after=self._cursor, until=self._now(), limit=min(BATCH, self.window.free))
+            if not rows:
+                return
+            self._cursor = rows[-1].cursor
+            self._dispatch([row for row in rows if self._admit(row)])
+
+    def _admit(self, row: QueuedRecipient) -> bool:
+        if self.window.is_claimed((row.message.id, row.position)):
+            return False
+        if self.window.admits(row.domain, now=self._now()):
+            return True
+        self.window.mark_more(row.domain)
+        return False
+
+    async def _refill(self) -> None:
+        for domain in self.window.readable(now=self._now(), limit=BATCH):
+            if self._stopped or self.window.free <= 0:
+                return
+            limit = self.window.per_domain + self.window.claimed_of(domain)
+            rows = await self._spool.due_in(domain, until=self._now(), limit=limit)
+            self._dispatch([row for row in rows if not self.window.is_claimed((row.message.id, row.position))])
+            if len(rows) < limit:
+                self.window.all_read(domain)
+            else:
+                self.window.later(domain)
+
+    # From recipients to jobs to sites.
+
+    def _dispatch(self, recipients: Sequence[QueuedRecipient]) -> None:
+        for recipient in recipients:
+            self.window.claim(recipient.domain, (recipient.message.id, recipient.position))
+        for job in _jobs(recipients, most=self._settings.recipients):
+            self._route(job)
+
+    def _route(self, job: Job) -> None:
+        if not self._settling.end_expired(job):
+            return
+        way = self._choose(job)
+        if isinstance(way, Discard):
+            self._settling.discarded(job)
+            return
+        key = _lookup_key(way, job.domain)
+        known = self._resolved.get(key)
+        if known is not None and known[1] > self._now():
+            self._couriers.enqueue(self._couriers.site(known[0], way), job)
+            return
+        self._look_up(key, way, job)
+
+    def _choose(self, job: Job) -> Way:
+        message = job.message
+        traits = Traits(job.domain, message.sender.rpartition("@")[2], message.credential, message.stream)
+        return self._routes().choose(traits)
+
+    def _look_up(self, key: LookupKey, way: Direct | Smarthost, job: Job) -> None:
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = self._lookups[key] = Lookup(way, job.domain)
+            self._tasks.create_task(self._answer(key, lookup))
+        lookup.jobs.append(job)
+
+    async def _answer(self, key: LookupKey, lookup: Lookup) -> None:
+        async with self._asking:
+            resolution = await self._resolve(lookup)
+        del self._lookups[key]
+        match resolution:
+            case Destination():
+                self._remember(key, resolution)
+                site = self._couriers.site(resolution, lookup.way)
+                for job in lookup.jobs:
+                    self._couriers.enqueue(site, job)
+            case Undeliverable():
+                for job in lookup.jobs:
+                    self._settling.undeliverable(job, resolution)
+            case Unresolved(detail=detail):
+                for job in lookup.jobs:
+                    self._settling.unreached(job, detail)
+
+    async def _resolve(self, lookup: Lookup) -> Resolution:
+        if isinstance(lookup.way, Smarthost):
+            return await self._destinations.of_smarthost(lookup.way.host, lookup.way.port)
+        return await self._destinations.of_domain(lookup.domain)
+
+    def _remember(self, key: LookupKey, destination: Destination) -> None:
+        self._resolved[key] = (destination, self._now() + RESOLVED_FOR)
+        self._resolved.move_to_end(key)
+        if len(self._resolved) > RESOLVED_KEPT:
+            self._resolved.popitem(last=False)
+
+    # What couriers call.
+
+    def park(self, site: Site, *, until: float) -> None:
+        """The site is in trouble: what waits for it goes back to the disk until it is probed."""
+        jobs = site.take_all()
+        for job in jobs:
+            self.window.park(job.domain, until=until)
+        self._settling.give_back(jobs)
+
+
+def _lookup_key(way: Direct | Smarthost, domain: str) -> LookupKey:
+    return (way.host, way.login, way.port) if isinstance(way, Smarthost) else (domain, "", 0)
+
+
+def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:
+    """One job for each message and domain, of at most `most` recipients."""
+    jobs: list[Job] = []
+    open_jobs: dict[tuple[str, str], Job] = {}
+    for recipient in recipients:
+        key = (recipient.message.id, recipient.domain)
+        job = open_jobs.get(key)
+        if job is None or len(job.recipients) >= most:
+            job = open_jobs[key] = Job(recipient.message, recipient.domain, [])
+            jobs.append(job)
+        job.recipients.append(recipient)
+    return jobs
+
+

@@ -1,0 +1,196 @@
+"""delivery.settling: writes what became of each recipient, and everything that follows from it, in one step.
+
+One settlement carries the outcomes of one attempt with their events, the suppressions they prove and the report to the sender:
+the spool keeps all of it or none, so a report is sent exactly once for what it reports. Couriers do not wait for it; what
+is settled reaches the disk with the next group of the spool. A full disk is waited out: the claims stay, so nothing is sent
+twice meanwhile. Any other error of the spool ends the worker, and recovery starts anew.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from relay.delivery.destination import Undeliverable
+from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
+from relay.delivery.site import Job
+from relay.errors import SpoolFull
+from relay.mail.dsn import Action
+from relay.mail.reply import Reply
+from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
+
+if TYPE_CHECKING:
+    from relay.delivery.contents import Contents
+    from relay.delivery.scheduler import Scheduler
+
+FULL_AGAIN = 1.0
+LATE = 300.0  # seconds past its expiry within which a last attempt that was due then is still made
+
+
+class Reporter(Protocol):
+    """Reception's part: a report, completed and signed."""
+
+    async def report(self, message: QueuedMessage, action: Action, judgements: Sequence["Reported"]) -> NewMessage:
+        """The DSN to the message's sender about these recipients."""
+
+
+class Reported(Protocol):
+    """What a report tells of one recipient; `Judgement` is one."""
+
+    @property
+    def recipient(self) -> QueuedRecipient: ...
+
+
+class Facts(Protocol):
+    """What the metrics count of it."""
+
+    def settled(self, site: str, judgement: Judgement, *, seconds: float) -> None:
+        """seconds: since the message was accepted."""
+
+    def reported(self, action: Action) -> None: ...
+
+
+class Settling:
+    """One shard's. `pending` counts what is not yet on disk."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        judge: Judge,
+        reporter: Reporter,
+        contents: "Contents",
+        facts: Facts,
+        now: Callable[[], float],
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self.judge = judge
+        self.pending = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._spool = spool
+        self._reporter = reporter
+        self._contents = contents
+        self._facts = facts
+        self._now = now
+        self._tasks = tasks
+        self._scheduler: "Scheduler | None" = None
+
+    def attach(self, scheduler: "Scheduler") -> None:
+        """The scheduler that is told when claims end."""
+        self._scheduler = scheduler
+
+    def end_expired(self, job: Job) -> bool:
+        """Ends the recipients that are past their expiry; whether any is left to attempt.
+
+        A last attempt is due exactly at the expiry and still made; what was due before and had to wait for us is not.
+        """
+        now = self._now()
+        over = [each for each in job.recipients if _is_over(each, now)]
+        if over:
+            self.settle(job.message, [self.judge.expired(each) for each in over])
+            job.recipients = [each for each in job.recipients if not _is_over(each, now)]
+        return bool(job.recipients)
+
+    def discarded(self, job: Job) -> None:
+        self.settle(job.message, [self.judge.discarded(each) for each in job.recipients])
+
+    def undeliverable(self, job: Job, answer: Undeliverable) -> None:
+        judge = self.judge
+        self.settle(
+            job.message, [judge.bad_domain(each, answer.reply, proven=answer.bad_domain) for each in job.recipients]
+        )
+
+    def impossible(self, job: Job, reply: Reply, where: Where, *, site: str) -> None:
+        self.settle(job.message, [self.judge.impossible(each, reply, where) for each in job.recipients], site=site)
+
+    def unreached(
+        self, job: Job, detail: str, where: Where = NOWHERE, *, reply: Reply | None = None, site: str = ""
+    ) -> None:
+        judge = self.judge
+        self.settle(
+            job.message, [judge.unanswered(each, detail, where, reply=reply) for each in job.recipients], site=site
+        )
+
+    def give_back(self, jobs: Iterable[Job]) -> None:
+        """Claims end without an attempt; the recipients are due as they were."""
+        recipients = [recipient for job in jobs for recipient in job.recipients]
+        if recipients:
+            self._begin(self._give_back(recipients))
+
+    def settle(self, message: QueuedMessage, judgements: Sequence[Judgement], *, site: str = "") -> None:
+        """Writes it with the next group; returns at once."""
+        if judgements:
+            self._begin(self._settle(message, judgements, site))
+
+    def _begin(self, work: "asyncio._CoroutineLike[None]") -> None:
+        self.pending += 1
+        self.idle.clear()
+        self._tasks.create_task(work)
+
+    def _end(self, recipients: Sequence[QueuedRecipient]) -> None:
+        self.pending -= 1
+        if not self.pending:
+            self.idle.set()
+        assert self._scheduler is not None
+        self._scheduler.forget(recipients)
+
+    async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
+        await self._until_there_is_room(lambda: self._spool.give_back(recipients))
+        for message_id in {each.message.id for each in recipients}:
+            self._contents.forget(message_id)
+        self._end(recipients)
+
+    async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
+        reports = await self._reports(message, judgements)
+        settlement = Settlement(
+            message_id=message.id,
+            outcomes=tuple(each.outcome for each in judgements),
+            reports=reports,
+            suppressions=tuple(each.suppression for each in judgements if each.suppression is not None),
+        )
+        await self._until_there_is_room(lambda: self._spool.settle(settlement))
+        self._contents.forget(message.id)
+        self._end([each.recipient for each in judgements])
+        self._count(message, judgements, site)
+        self._announce(judgements, reports)
+
+    async def _reports(self, message: QueuedMessage, judgements: Sequence[Judgement]) -> tuple[NewMessage, ...]:
+        reports = []
+        for action in Action:
+            told = [each for each in judgements if each.report is action]
+            if told:
+                reports.append(await self._reporter.report(message, action, told))
+                self._facts.reported(action)
+        return tuple(reports)
+
+    async def _until_there_is_room(self, write: Callable[[], "asyncio._CoroutineLike[object]"]) -> None:
+        while True:
+            try:
+                await write()
+            except SpoolFull:
+                await asyncio.sleep(FULL_AGAIN)
+            else:
+                return
+
+    def _count(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
+        seconds = self._now() - message.accepted_at
+        for judgement in judgements:
+            self._facts.settled(site, judgement, seconds=seconds)
+
+    def _announce(self, judgements: Sequence[Judgement], reports: Sequence[NewMessage]) -> None:
+        """What became due on disk at a time the walk may have passed: reports, and waits shorter than the commit."""
+        behind = {each.domain for report in reports for each in report.envelope.recipients}
+        now = self._now()
+        behind |= {
+            each.recipient.recipient.domain for each in judgements if not each.outcome.final and each.outcome.due_at <= now
+        }
+        if behind:
+            assert self._scheduler is not None
+            self._scheduler.stored(behind)
+
+
+def _is_over(recipient: QueuedRecipient, now: float) -> bool:
+    waited = recipient.due_at < recipient.expires_at
+    return now >= recipient.expires_at and (waited or now > recipient.expires_at + LATE)
+
+

@@ -1,0 +1,98 @@
+"""delivery.site: what waits for one site and what is open to it. Bookkeeping without IO.
+
+A site is all domains that share one set of MX hosts, or one smarthost: limits and connections belong to it, a transaction to one
+domain. Turns go round credentials and streams, so that one application's campaign does not stand before another's password
+reset: a job waits for at most one job of every other.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from relay.config.rules import Profile
+from relay.delivery.destination import Destination
+from relay.delivery.governor import Governor
+from relay.delivery.routing import Smarthost
+from relay.smtpclient import Connection
+from relay.spool import QueuedMessage, QueuedRecipient
+
+Turn = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Job:
+    """Recipients of one message in one domain: what one transaction carries."""
+
+    message: QueuedMessage
+    domain: str
+    recipients: list[QueuedRecipient]
+
+
+@dataclass(slots=True)
+class Line:
+    """An open connection and how it has been used. idle_since: POSIX seconds."""
+
+    connection: Connection
+    messages: int = 0
+    idle_since: float = 0.0
+
+
+@dataclass(slots=True)
+class Site:
+    """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now. idle: open, not at work."""
+
+    name: str
+    destination: Destination
+    smarthost: Smarthost | None
+    governor: Governor
+    couriers: int = 0
+    idle: list[Line] = field(default_factory=list)
+    last_error: str = ""
+    _turns: OrderedDict[Turn, deque[Job]] = field(default_factory=OrderedDict)
+    _waiting: int = 0
+
+    @property
+    def profile(self) -> Profile:
+        return self.governor.profile
+
+    @property
+    def waiting(self) -> int:
+        """Jobs."""
+        return self._waiting
+
+    @property
+    def is_unused(self) -> bool:
+        return not (self.couriers or self._waiting or self.idle)
+
+    def add(self, job: Job) -> None:
+        turn = (job.message.stream, job.message.credential)
+        jobs = self._turns.get(turn)
+        if jobs is None:
+            jobs = self._turns[turn] = deque()
+        jobs.append(job)
+        self._waiting += 1
+
+    def put_back(self, job: Job) -> None:
+        """First in its turn again."""
+        turn = (job.message.stream, job.message.credential)
+        self._turns.setdefault(turn, deque()).appendleft(job)
+        self._turns.move_to_end(turn, last=False)
+        self._waiting += 1
+
+    def next(self) -> Job | None:
+        if not self._turns:
+            return None
+        turn, jobs = next(iter(self._turns.items()))
+        job = jobs.popleft()
+        if jobs:
+            self._turns.move_to_end(turn)
+        else:
+            del self._turns[turn]
+        self._waiting -= 1
+        return job
+
+    def take_all(self) -> list[Job]:
+        """Everything that waits; nothing waits afterwards."""
+        jobs = [job for turn in self._turns.values() for job in turn]
+        self._turns.clear()
+        self._waiting = 0
+        return jobs
