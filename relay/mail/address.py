@@ -2,14 +2,17 @@
 
 `parse` is strict and never rewrites: what it returns is what was given, but for the domain's case. So the address that
 the policy allowed is the address that is sent. No comments, no white space outside quotes, no source route, no repaired
-quoting, no trailing dot, no domain left out: what needs repair is refused with `AddressError`, which says what is wrong.
+quoting, no trailing dot, no domain left out: what needs repair is refused with `AddressError`, which says what is
+wrong.
 
-An address is a `str`: "local@domain", the domain in lower case, an internationalised domain as it was given (A-labels or
-U-labels); "" is the null reverse-path. Domains are compared as A-labels by strict IDNA 2008: no mapping beyond lower
-case, so a look-alike (full-width letters, another script) is another domain or none, never the one it looks like.
+An address is a `str`: "local@domain", the domain in lower case, an internationalised domain as it was given (A-labels
+or U-labels); "" is the null reverse-path. Domains are compared as A-labels by strict IDNA 2008: no mapping beyond
+lower case, so a look-alike (full-width letters, another script) is another domain or none, never the one it looks
+like.
 
-The 64 octets of a local part (RFC 5321 4.5.3.1.1) are not a limit here, as 4.5.3.1 asks: reply tokens and VERP are longer
-in the field. The 254 octets of an address (4.5.3.1.3: a path has 256) are, and DNS's 63 and 253 for labels and names.
+The 64 octets of a local part (RFC 5321 4.5.3.1.1) are not a limit here, as 4.5.3.1 asks: reply tokens and VERP are
+longer in the field. The 254 octets of an address (4.5.3.1.3: a path has 256) are, and DNS's 63 and 253 for labels and
+names.
 """
 
 import ipaddress
@@ -39,7 +42,7 @@ _LABEL_ALONE = re.compile(_LABEL)
 
 
 class AddressError(ValueError):
-    """The text is no address, and the message says why. Which enhanced code that is (5.1.3, 5.1.7), the caller knows."""
+    """The text is no address, and the message says why. Which enhanced code that is (5.1.3, 5.1.7) the caller knows."""
 
 
 def parse(text: str) -> str:
@@ -190,10 +193,10 @@ def _comparable(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Senders that a credential may use: an address, `*@domain`, or `*@*.domain` (any subdomain, not the domain itself).
+    """Senders a credential may use: an address, `*@domain`, or `*@*.domain` (any subdomain, not the domain itself).
 
-    local: "*" for any (a mailbox really called "*" is written with quotes). domain: A-labels. written: as its owner wrote
-    it, the domain lower-cased.
+    local: "*" for any (a mailbox really called "*" is written with quotes). domain: A-labels. written: as its owner
+    wrote it, the domain lower-cased.
     """
 
     local: str

@@ -1,8 +1,8 @@
 """mail.esmtp: the arguments of MAIL and RCPT (RFC 5321 4.1.1.2, 4.1.1.3, 4.1.2) and the parameters Relay offers.
 
 MAIL: SIZE (RFC 1870), BODY (RFC 6152), SMTPUTF8 (RFC 6531), RET and ENVID (RFC 3461), AUTH (RFC 4954 5, ignored: nobody
-but the credential says who submits). RCPT: NOTIFY and ORCPT (RFC 3461). Keywords and closed values are taken in any case;
-ENVID and ORCPT are kept to the letter, still xtext, because they are sent on as they came.
+but the credential says who submits). RCPT: NOTIFY and ORCPT (RFC 3461). Keywords and closed values are taken in any
+case; ENVID and ORCPT are kept to the letter, still xtext, because they are sent on as they came.
 
 What is wrong raises `SyntaxRefused`, which carries the reply to send: 501 5.1.7 / 5.1.3 for an address, 501 5.5.4 for a
 bad value, 555 5.5.4 for a parameter not offered, 553 5.6.7 for a UTF-8 address without SMTPUTF8 (RFC 6531 3.5).
@@ -37,7 +37,7 @@ class SyntaxRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MailCommand:
-    """size: octets as declared, None when not. body: "7BIT", "8BITMIME" or "". ret: "FULL", "HDRS" or "". envid: xtext."""
+    """size: octets as declared. body: "7BIT", "8BITMIME" or "". ret: "FULL", "HDRS" or "". envid: xtext or ""."""
 
     sender: str
     size: int | None = None
