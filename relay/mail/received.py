@@ -1,0 +1,74 @@
+"""mail.received: our Received field (RFC 5321 4.4), and nothing in it that a client could use to write another.
+
+`from` is what the client said in EHLO, which may be anything (curl sends a file name, others a space): a name that is
+no domain and no address literal is shown in a comment, cut, with every character that means something there made a "?".
+The client's address is there only when the operator wants it shown. `for` is there only when the message has exactly
+one recipient, or it would tell one of them about another (RFC 5321 7.6).
+"""
+
+import re
+from collections.abc import Sequence
+
+from relay.mail.address import AddressError, parse_domain
+from relay.mail.date import format_date
+from relay.mail.envelope import Recipient
+from relay.mail.message import Field
+
+EHLO_LIMIT = 100  # characters of a name that is no domain
+
+# Not parentheses, backslash, quotes, angle brackets, semicolon; nor "=", or an encoded word would be decoded.
+_HARMFUL = re.compile(r"[^A-Za-z0-9 !#$%&'*+,./:?@^_`{|}~\[\]-]")
+
+
+def format_received(
+    *,
+    ehlo: str,
+    client: str,
+    hostname: str,
+    protocol: str,
+    tls: str,
+    queue_id: str,
+    recipients: Sequence[Recipient],
+    now: float,
+) -> bytes:
+    """The field, folded, CRLF included; always ASCII.
+
+    ehlo: as the client gave it. client: its IP address, "" to hide it. protocol: the word after "with" (RFC 3848,
+    RFC 6531 4.3), "ESMTPSA". tls: "TLSv1.3 TLS_AES_256_GCM_SHA384", "" for clear text. now: POSIX seconds.
+    """
+    encrypted = f" ({_comment(tls)})" if tls else ""
+    lines = (
+        f"Received: from {_client(ehlo, client)}",
+        f"by {hostname} (Relay) with {protocol}{encrypted}",
+        f"id {queue_id}{_for(recipients)};",
+        format_date(now),
+    )
+    return "\r\n\t".join(lines).encode("ascii") + b"\r\n"
+
+
+def count(fields: Sequence[Field]) -> int:
+    """How many Received fields there are."""
+    return sum([field.name == b"received" for field in fields])
+
+
+def _client(ehlo: str, client: str) -> str:
+    address = f" ([{'IPv6:' if ':' in client else ''}{client}])" if client else ""  # RFC 5321 4.1.3
+    return (ehlo if _is_domain(ehlo) else f"unknown (EHLO {_comment(ehlo)})") + address
+
+
+def _is_domain(ehlo: str) -> bool:
+    try:
+        parse_domain(ehlo)
+    except AddressError:
+        return False
+    return ehlo.isascii()
+
+
+def _comment(text: str) -> str:
+    return _HARMFUL.sub("?", text[:EHLO_LIMIT]).strip()
+
+
+def _for(recipients: Sequence[Recipient]) -> str:
+    if len(recipients) != 1 or not recipients[0].address.isascii():
+        return ""
+    return f"\r\n\tfor <{recipients[0].address}>"
