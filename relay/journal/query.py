@@ -12,9 +12,9 @@ NULL_SENDER = "<>"
 class Query:
     """Filters that must all hold; an empty one does not filter.
 
-    to, sender: an address, or "@example.com" for all of a domain; sender "<>" is the null sender. message: a queue id, or a
-    header Message-ID with or without its angle brackets. since (inclusive), until (exclusive): POSIX seconds, 0 for open.
-    limit: how many events, the newest first.
+    to, sender: an address, or "@example.com" for all of a domain; sender "<>" is the null sender. message: a queue
+    id, or a header Message-ID with or without its angle brackets. since (inclusive), until (exclusive): POSIX
+    seconds, 0 for open. limit: how many events, the newest first.
     """
 
     to: str = ""

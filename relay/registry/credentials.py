@@ -1,11 +1,12 @@
 """registry.credentials: one application's right to submit mail, as values.
 
-A credential has a name for people, a login and one or two secrets for the application. Secrets are generated, 128 random bits,
-and only their SHA-256 is kept: no key that could be lost, and no slow hash on a path that some clients take once per message
-(a password hash protects guessable secrets; these are not). Two secrets may be valid at once, so that an application can be
-given a new one without an interruption.
+A credential has a name for people, a login and one or two secrets for the application. Secrets are generated, 128
+random bits, and only their SHA-256 is kept: no key that could be lost, and no slow hash on a path that some clients
+take once per message (a password hash protects guessable secrets; these are not). Two secrets may be valid at once,
+so that an application can be given a new one without an interruption.
 
-A credential never changes in place: the registry makes a new one, and a session that holds an old one asks the snapshot again.
+A credential never changes in place: the registry makes a new one, and a session that holds an old one asks the
+snapshot again.
 """
 
 import hmac
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from types import MappingProxyType
 
 from relay.mail.address import Pattern
 
@@ -27,6 +29,28 @@ class State(StrEnum):
     ACTIVE = "active"
     HOLD = "hold"  # accepted, and held in the queue
     REVOKED = "revoked"  # refused as if the credential did not exist; there is no way back
+
+
+class Verb(StrEnum):
+    """What an operator does to a credential's state."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    REVOKE = "revoke"
+
+
+# What is absent is refused: a revoked credential does not come back, since its secret may be known to others.
+TRANSITIONS = MappingProxyType(
+    {
+        (State.ACTIVE, Verb.HOLD): State.HOLD,
+        (State.ACTIVE, Verb.RELEASE): State.ACTIVE,
+        (State.ACTIVE, Verb.REVOKE): State.REVOKED,
+        (State.HOLD, Verb.HOLD): State.HOLD,
+        (State.HOLD, Verb.RELEASE): State.ACTIVE,
+        (State.HOLD, Verb.REVOKE): State.REVOKED,
+        (State.REVOKED, Verb.REVOKE): State.REVOKED,
+    }
+)
 
 
 class Reports(StrEnum):
@@ -45,7 +69,9 @@ class OnSuppressed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
-    """What is kept of a secret. valid_until: POSIX seconds, 0 for as long as the credential; last_used_at: 0 for never."""
+    """What is kept of a secret. valid_until: POSIX seconds, 0 for as long as the credential; last_used_at: 0 for
+    never.
+    """
 
     sha256: str
     created_at: float
@@ -60,10 +86,10 @@ class StoredSecret:
 class Credential:
     """One application's right to send.
 
-    secrets: newest first, at most two. networks: where a client may connect from, empty for anywhere. stream: its name.
-    limit_*: messages per second, hour and day, and recipients per message; 0 for no limit of its own. expires_at: POSIX
-    seconds, 0 for never. last_used_at, last_used_from: of the last login, written about once a minute, so a running relay's
-    snapshot may be older than the truth.
+    secrets: newest first, at most two. networks: where a client may connect from, empty for anywhere. stream: its
+    name. limit_*: messages per second, hour and day, and recipients per message; 0 for no limit of its own.
+    expires_at: POSIX seconds, 0 for never. last_used_at, last_used_from: of the last login, written about once a
+    minute, so a running relay's snapshot may be older than the truth.
     """
 
     name: str
@@ -101,7 +127,9 @@ class Credential:
         return self.state is not State.REVOKED and (self.expires_at == 0.0 or now < self.expires_at)
 
     def allows_sender(self, address: str) -> bool:
-        """address: an envelope or header address as `mail.address.parse` gives it; the null sender has its own permission."""
+        """address: an envelope or header address as `mail.address.parse` gives it; the null sender has its own
+        permission.
+        """
         return self.null_sender if address == "" else any(pattern.matches(address) for pattern in self.senders)
 
     def allows_client(self, address: str) -> bool:
@@ -114,5 +142,7 @@ class Credential:
 
 
 def digest_of(secret: str) -> str:
-    """What is stored of a secret: SHA-256 in hexadecimal. Lone surrogates (undecodable input) are hashed, not refused."""
+    """What is stored of a secret: SHA-256 in hexadecimal. Lone surrogates (undecodable input) are hashed, not
+    refused.
+    """
     return sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

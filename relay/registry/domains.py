@@ -1,8 +1,9 @@
 """registry.domains: sender domains and their DKIM keys, as values.
 
-The registry stores the keys it is given (`relay.dkim` makes them). A domain's first keys sign at once, because nothing else
-could; a later key is `pending` until its record has been seen in DNS, then it signs and the one before it is `retired`: kept,
-with its record still to be published, until mail signed with it has been delivered (RFC 6376 3.1: the selector exists for this).
+The registry stores the keys it is given (`relay.dkim` makes them). A domain's first keys sign at once, because
+nothing else could; a later key is `pending` until its record has been seen in DNS, then it signs and the one before
+it is `retired`: kept, with its record still to be published, until mail signed with it has been delivered (RFC 6376
+3.1: the selector exists for this).
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class KeyState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DkimKey:
-    """One key. algorithm: "rsa" or "ed25519". private_pem: PKCS #8. public_record: the TXT record's value, "v=DKIM1; ...".
+    """One key. algorithm: "rsa" or "ed25519". private_pem: PKCS #8. public_record: the TXT record's value, "v=DKIM1;
+    ...".
 
     seen_at: when the record was last seen in DNS, 0 for never. retired_at: 0 while it is not.
     """

@@ -1,7 +1,7 @@
 """registry.snapshot: what the registry held at one moment, for reading without IO.
 
-Immutable: a session may keep one for as long as it decides one thing, and asks for the current one for the next. Lookups are
-dictionary lookups. `revision` grows with each change that matters here; last use does not count as one.
+Immutable: a session may keep one for as long as it decides one thing, and asks for the current one for the next.
+Lookups are dictionary lookups. `revision` grows with each change that matters here; last use does not count as one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,11 @@ from relay.registry.credentials import Credential, StoredSecret, digest_of
 from relay.registry.domains import SenderDomain
 
 _NOBODY = Credential(
-    name="", login="", senders=(), created_at=0.0, secrets=(StoredSecret(digest_of(""), 0.0), StoredSecret(digest_of(""), 0.0))
+    name="",
+    login="",
+    senders=(),
+    created_at=0.0,
+    secrets=(StoredSecret(digest_of(""), 0.0), StoredSecret(digest_of(""), 0.0)),
 )
 
 
@@ -36,19 +40,24 @@ class Snapshot:
         )
 
     def authenticate(self, login: str, secret: str, *, now: float) -> tuple[Credential, StoredSecret] | None:
-        """The credential and which of its secrets, or None: unknown, wrong, revoked and expired look and last the same."""
+        """The credential and which of its secrets, or None: unknown, wrong, revoked and expired look and last the
+        same.
+        """
         credential = self.logins.get(login, _NOBODY)
         stored = credential.verify(secret, now=now)
         usable = credential.is_usable(now=now) and credential is not _NOBODY
         return (credential, stored) if stored is not None and usable else None
 
     def is_current(self, credential: Credential, *, now: float) -> bool:
-        """Whether an open session may go on with `credential`: it still exists and was neither revoked nor has expired."""
+        """Whether an open session may go on with `credential`: it still exists and was neither revoked nor has
+        expired.
+        """
         current = self.credentials.get(credential.name)
         return current is not None and current.login == credential.login and current.is_usable(now=now)
 
     def signing_domain(self, from_domain: str) -> SenderDomain | None:
-        """The From domain if it has a key that signs, else its nearest parent that has one (RFC 6376 3.5, d=; RFC 7489 3.1.1).
+        """The From domain if it has a key that signs, else its nearest parent that has one (RFC 6376 3.5, d=; RFC
+        7489 3.1.1).
 
         from_domain: A-labels, lower case.
         """

@@ -1,0 +1,230 @@
+"""registry.database: one small SQLite file that any process of this machine may change.
+
+Promise: a change is on disk when `write` returns, all of it or nothing; what `read` sees is one moment's state; a
+file of a newer version is refused (SpoolVersion) and left as it was. Failures come out as errors of ours: SpoolFull,
+PermissionRefused, Unavailable when another process keeps the lock for longer than `patience`, SpoolError for the
+rest.
+
+Why a lock file on top of SQLite's own locks: before 3.51.3 two connections that write or checkpoint one WAL file at
+the same moment can, rarely, corrupt it (sqlite.org/wal.html#walresetbug), and the SQLite of current distributions is
+older. So a connection that may write lives only inside one exclusive flock on `<file>.lock`: opened, BEGIN IMMEDIATE,
+COMMIT, checkpoint, closed. (A connection that closes last checkpoints too, which is why it may not outlive the lock.)
+Read-only connections take no lock; they neither write nor checkpoint. flock rather than fcntl: it excludes threads of
+one process as well, and the kernel frees it when a process dies.
+
+Everything that blocks runs in one thread of this object, in order. Never open the database file itself with `open`:
+closing any descriptor of it drops the process's POSIX locks, SQLite's among them.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from relay.errors import PermissionRefused, RelayError, SpoolError, SpoolFull, SpoolVersion, Unavailable
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 5.0  # a reader that recovers the WAL after a crash locks it for moments only
+WAL_LIMIT = 16 * 1024 * 1024  # octets of WAL file that a large import may leave behind
+POLL_SECONDS = 0.005
+
+
+def schema(name: str) -> tuple[str, ...]:
+    """The scripts `<name>-1.sql`, `<name>-2.sql`, ... beside this module: script n makes version n of version n - 1."""
+    directory = files("relay.registry")
+    scripts: list[str] = []
+    while (script := directory / f"{name}-{len(scripts) + 1}.sql").is_file():
+        scripts.append(script.read_text(encoding="utf-8"))
+    return tuple(scripts)
+
+
+class Database:
+    """path: the file. scripts: the schema, one script a version. patience: seconds to wait for another process's
+    change.
+    """
+
+    def __init__(self, path: Path, *, scripts: Sequence[str], patience: float = 30.0) -> None:
+        self.path = path
+        self._scripts = tuple(scripts)
+        self._patience = patience
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=path.stem)
+
+    async def open(self) -> None:
+        """Make the file if it is missing (owner only) and bring it to this version."""
+        await self._run(self._prepare)
+
+    async def write(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `change` in one transaction. A caller that is cancelled meanwhile does not stop it: it happens as a
+        whole.
+        """
+        return await self._run(lambda: self._change(change))
+
+    async def read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `question` in one read transaction."""
+        return await self._run(lambda: self._ask(question))
+
+    def reader(self) -> sqlite3.Connection:
+        """A read-only connection for short questions on the event loop; it never waits. Whoever asks for it closes
+        it.
+        """
+        with translated(self.path):
+            return _connect(self.path, mode="ro", wait=0.0)
+
+    async def close(self) -> None:
+        """Returns when what was begun is done."""
+        await asyncio.to_thread(self._thread.shutdown)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _prepare(self) -> None:
+        with translated(self.path), exclusive(self.path, patience=self._patience):
+            _create(self.path)
+            with closing(_connect(self.path, mode="rw")) as connection:
+                migrate(connection, self._scripts, path=self.path)
+
+    def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
+        with (
+            translated(self.path),
+            exclusive(self.path, patience=self._patience),
+            closing(_connect(self.path, mode="rw")) as connection,
+        ):
+            return _transact(connection, change)
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        with translated(self.path), closing(_connect(self.path, mode="ro")) as connection:
+            connection.execute("BEGIN")
+            return question(connection)
+
+
+def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
+    """Bring a file to version len(scripts), each step with its version number in one transaction."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version > len(scripts):
+        raise SpoolVersion(
+            f"{path} has version {version}; this relay knows versions up to {len(scripts)}",
+            remedy="Run the newer relay that wrote it, or restore a backup made with this one; the file was left as it is.",
+        )
+    if version == 0:
+        connection.execute("PRAGMA journal_mode = WAL")
+    for number, script in enumerate(scripts[version:], start=version + 1):
+        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+@contextmanager
+def exclusive(path: Path, *, patience: float) -> Iterator[None]:
+    """Hold the exclusive flock on `<path>.lock`. Raises Unavailable after `patience` seconds."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _lock(descriptor, path, until=time.monotonic() + patience)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, *, until: float) -> None:
+    # Polled, for flock cannot wait with a deadline, and a process stopped while it holds the lock must not stop all others.
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise Unavailable(
+                    f"{path} is being changed by another process and does not become free",
+                    remedy=f"See which process holds it with: lslocks | grep {path.name}.lock",
+                ) from None
+            time.sleep(POLL_SECONDS)
+
+
+def _create(path: Path) -> None:
+    """An empty file for the owner only, its name on disk; SQLite gives -wal and -shm the same mode."""
+    if path.exists():
+        return
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _connect(path: Path, *, mode: str, wait: float = BUSY_SECONDS) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=wait)
+    connection.row_factory = sqlite3.Row
+    # FULL: a change reported as done survives a power cut. secure_delete: removed keys and hashes are overwritten.
+    connection.executescript(
+        f"PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {WAL_LIMIT};"
+    )
+    return connection
+
+
+def _transact(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = change(connection)
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    return result
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """SQLite's and the file system's errors as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _from_sqlite(error, path) from error
+    except OSError as error:
+        raise _from_system(error, path) from error
+
+
+def _from_sqlite(error: sqlite3.Error, path: Path) -> RelayError:
+    code = (
+        getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    )  # extended codes keep the primary one in the low byte
+    match code:
+        case sqlite3.SQLITE_FULL:
+            return _full(path)
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Unavailable(
+                f"{path} is locked by another program", remedy="Is a backup or a sqlite3 shell open on it?"
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return _refused(path, str(error))
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return SpoolError(f"{path} is damaged: {error}", remedy="Stop relay and restore this file from a backup.")
+    return SpoolError(f"{path}: {error}", remedy="Look for disk errors in the kernel's log.")
+
+
+def _from_system(error: OSError, path: Path) -> RelayError:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return _full(path)
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return _refused(path, error.strerror or str(error))
+        case errno.ENOENT:
+            return SpoolError(f"{path.parent} does not exist", remedy="Make it, or correct server.spool in relay.toml.")
+    return SpoolError(f"{path}: {error.strerror or error}", remedy="Look for disk errors in the kernel's log.")
+
+
+def _full(path: Path) -> RelayError:
+    return SpoolFull(f"no space left for {path}", remedy=f"Free space or inodes on the file system of {path.parent}.")
+
+
+def _refused(path: Path, why: str) -> RelayError:
+    return PermissionRefused(
+        f"{path} cannot be opened or written: {why}",
+        remedy=f"Run the command as the owner of {path.parent}, and see that its file system is not mounted read-only.",
+    )
