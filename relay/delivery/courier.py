@@ -30,6 +30,7 @@ from relay.spool import QueuedRecipient
 if TYPE_CHECKING:
     from relay.delivery.scheduler import Scheduler
 
+KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
 
 
@@ -117,7 +118,7 @@ class Couriers:
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
                 site.idle.remove(line)
                 self._close(site, line)
-            if site.is_unused and site.governor.retry_at + 3600 < now and not site.governor.retry_at:
+            if site.is_unused and site.governor.retry_at + KEPT < now:
                 del self._sites[site.name]
 
     def release_idle(self, name: str) -> None:
@@ -132,13 +133,12 @@ class Couriers:
     # Starting couriers.
 
     def _pump(self, site: Site) -> None:
-        while site.waiting and site.couriers < min(site.governor.connections, site.couriers + site.waiting):
-            if self._stopped:
-                return
-            if not site.idle and not self._has_share(site):
-                self._starved[site.name] = None
+        """A courier for each waiting job, as far as the governor allows."""
+        while site.waiting > site.starting and site.couriers < site.governor.connections:
+            if self._stopped or site.waits_for_limit:
                 return
             site.couriers += 1
+            site.starting += 1
             self._tasks.create_task(self._courier(site))
 
     def _has_share(self, site: Site) -> bool:
@@ -153,10 +153,11 @@ class Couriers:
             del self._starved[name]
             site = self._sites.get(name)
             if site is not None:
-                self._pump(site)
+                self._resume(site)
 
     async def _courier(self, site: Site) -> None:
         line: Line | None = None
+        site.starting -= 1
         try:
             while not self._stopped and (job := site.next()) is not None:
                 line, go_on = await self._carry(site, job, line)
@@ -218,15 +219,26 @@ class Couriers:
             if line.connection.usable:
                 return line
             self._close(site, line)
-        if not await self._limits.acquire(site.name, maximum=site.profile.connections):
+        if not self._has_share(site):
             site.put_back(job)
-            asyncio.get_running_loop().call_later(ASK_AGAIN, self._pump, site)
+            self._starved[site.name] = None
+            site.waits_for_limit = True
+            return None
+        self._open += 1
+        if not await self._limits.acquire(site.name, maximum=site.profile.connections):
+            self._open -= 1
+            site.put_back(job)
+            site.waits_for_limit = True
+            asyncio.get_running_loop().call_later(ASK_AGAIN, self._resume, site)
             return None
         return await self._dial(site, job)
 
+    def _resume(self, site: Site) -> None:
+        site.waits_for_limit = False
+        self._pump(site)
+
     async def _dial(self, site: Site, job: Job) -> Line | None:
         troubled = site.governor.in_trouble
-        self._open += 1
         self._open_to_trouble += troubled
         try:
             outcome = await self._dialler.open(site)

@@ -38,13 +38,19 @@ class Line:
 
 @dataclass(slots=True)
 class Site:
-    """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now. idle: open, not at work."""
+    """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now.
+
+    starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this moment.
+    idle: open, not at work.
+    """
 
     name: str
     destination: Destination
     smarthost: Smarthost | None
     governor: Governor
     couriers: int = 0
+    starting: int = 0
+    waits_for_limit: bool = False
     idle: list[Line] = field(default_factory=list)
     last_error: str = ""
     _turns: OrderedDict[Turn, deque[Job]] = field(default_factory=OrderedDict)

@@ -1,0 +1,341 @@
+"""reception: the one door into the spool.
+
+Whatever Relay will deliver comes through here: mail that was submitted, and Relay's own reports. A message is completed (RFC 6409
+8), checked against what its credential may say, DKIM-signed and only then spooled, so every attempt sends the same octets.
+The positive reply is given only once the message is durable; a client that goes away meanwhile changes nothing (the commit is
+shielded by the spool). What is refused is refused with a reply of our own words; our own trouble is a 4xx and never a 5xx.
+
+A message that can be delivered at once is handed to the scheduler in memory after its commit, content and all.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from relay.config.models import Retry, Stream, SubmissionLimits
+from relay.dkim import BodyHash, KeyRing, body_hash, sign
+from relay.errors import SpoolError, SpoolFull
+from relay.log import Log
+from relay.mail import dsn
+from relay.mail.address import ascii_domain, domain_of
+from relay.mail.eightbit import encode_8bit
+from relay.mail.envelope import NULL_SENDER, Envelope, Recipient
+from relay.mail.message import Header, HeaderRefused, complete, parse_header, relay_expires, split_content
+from relay.mail.queue_id import accepted_at
+from relay.mail.received import format_received
+from relay.mail.reply import Reply
+from relay.mail.suppression import Suppression
+from relay.registry.credentials import Credential, OnSuppressed, Reports, State
+from relay.spool import Content, IncomingFile, NewMessage, QueuedMessage, QueuedRecipient, Spool, StoredContent
+
+IN_THREAD = 256 * 1024  # octets of body from which hashing leaves the event loop (4.6 ms/MB)
+FULL_REPORT = 50 * 1024  # octets of a message returned whole with RET=FULL
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """One message as it was submitted.
+
+    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it is in
+    `file`. client: its IP address. ehlo: its name, as it gave it. tls: "TLSv1.3 TLS_AES_256_GCM_SHA384" or "" for clear text.
+    protocol: the word for Received (RFC 3848): "ESMTPSA". eight_bit: the content has octets over 127.
+    """
+
+    id: str
+    credential: Credential
+    envelope: Envelope
+    header: bytes
+    body: bytes
+    file: IncomingFile | None
+    client: str
+    ehlo: str
+    tls: str
+    protocol: str
+    eight_bit: bool
+
+
+class Delivery(Protocol):
+    """The scheduler, as reception sees it."""
+
+    def has_room(self, envelope: Envelope) -> bool:
+        """May this message be handed over in memory?"""
+
+    def hand_over(self, recipients: Sequence[QueuedRecipient], *, head: bytes, body: bytes) -> None:
+        """Fresh mail. head and body are b"" when the content is in a file."""
+
+    def stored(self, domains: Sequence[str]) -> None:
+        """Fresh mail that was not handed over is due on disk."""
+
+
+class Facts(Protocol):
+    """What the metrics count here."""
+
+    def accepted(self, message: NewMessage, *, commit_seconds: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What of the configuration reception needs; replaced as a whole on reload."""
+
+    hostname: str
+    retry: Retry
+    streams: Mapping[str, Stream]
+    limits: SubmissionLimits
+    show_client: bool
+
+    def expiry_of(self, stream: str) -> float:
+        """Seconds."""
+        named = self.streams.get(stream)
+        return named.expire if named else self.retry.expire
+
+
+Authorize = Callable[[Credential, Header], Reply | None]
+Suppressed = Callable[[str, Credential], Suppression | None]
+
+
+class Reception:
+    """authorize: the policy for the header's addresses. suppressed: for credentials that accept suppressed recipients."""
+
+    def __init__(
+        self,
+        *,
+        spool: Spool,
+        delivery: Delivery,
+        keyring: KeyRing,
+        authorize: Authorize,
+        suppressed: Suppressed,
+        terms: Terms,
+        facts: Facts,
+        log: Log,
+        now: Callable[[], float],
+    ) -> None:
+        self.terms = terms
+        self._spool = spool
+        self._delivery = delivery
+        self._keyring = keyring
+        self._authorize = authorize
+        self._suppressed = suppressed
+        self._facts = facts
+        self._log = log
+        self._now = now
+
+    async def receive(self, submitted: Submitted) -> Reply:
+        """The reply to the end of the content. Takes over `submitted.file`: it is kept or removed."""
+        try:
+            return await self._receive(submitted)
+        except HeaderRefused as refused:
+            return refused.reply
+        except SpoolFull as error:
+            self._log.error("message not accepted", id=submitted.id, error=error.text)
+            return Reply(452, "4.3.1", "Not enough room here at present; try again later")
+        except SpoolError as error:
+            self._log.error("message not accepted", id=submitted.id, error=error.text)
+            return Reply(451, "4.3.0", "Trouble here; try again later")
+        finally:
+            if submitted.file is not None:
+                submitted.file.discard()
+
+    async def _receive(self, submitted: Submitted) -> Reply:
+        limits = self.terms.limits
+        header = parse_header(submitted.header, size_limit=limits.header_size, received_limit=limits.received_fields)
+        refusal = self._authorize(submitted.credential, header)
+        if refusal is not None:
+            return refusal
+        lifetime = relay_expires(header)
+        if submitted.eight_bit and submitted.credential.encode_8bit:
+            submitted, header = await self._encoded(submitted, header)
+        header = self._completed(submitted, header)
+        content, signer = await self._signed(header, submitted.body, submitted.file)
+        message = self._message(submitted, header, content, signer, lifetime)
+        await self._accept(message)
+        return Reply(250, "2.0.0", f"Ok: queued as {message.id}")
+
+    async def _encoded(self, submitted: Submitted, header: Header) -> tuple[Submitted, Header]:
+        """As 7-bit, for credentials whose recipients' servers do not take 8BITMIME (RFC 6152 3)."""
+        body = submitted.body if submitted.file is None else await asyncio.to_thread(submitted.file.path.read_bytes)
+        encoded_header, encoded_body = await asyncio.to_thread(encode_8bit, submitted.header, body)
+        changed = replace(submitted, header=encoded_header, body=encoded_body, file=None, eight_bit=not encoded_body.isascii())
+        return changed, parse_header(encoded_header, size_limit=2 * self.terms.limits.header_size)
+
+    def _completed(self, submitted: Submitted, header: Header) -> Header:
+        now = accepted_at(submitted.id)
+        recipients = submitted.envelope.recipients
+        received = format_received(
+            ehlo=submitted.ehlo,
+            client=submitted.client if self.terms.show_client else "",
+            hostname=self.terms.hostname,
+            protocol=submitted.protocol,
+            tls=submitted.tls,
+            queue_id=submitted.id,
+            recipient=recipients[0].address if len(recipients) == 1 else "",
+            now=now,
+        )
+        return complete(header, received=received, now=now, hostname=self.terms.hostname, message_id_token=submitted.id)
+
+    async def _signed(self, header: Header, body: bytes, file: IncomingFile | None) -> tuple[Content, str]:
+        """The content with its signatures, and the domain that signed: "" when none has a key."""
+        signer = self._signer(header.from_addresses)
+        keys = self._keyring.keys_for(signer) if signer else ()
+        head = header.encode()
+        if keys:
+            head = sign(header.fields, await _digest(body, file), keys, now=self._now()) + head
+        return Content(head, body, file), signer
+
+    def _signer(self, from_addresses: Sequence[str]) -> str:
+        """The first From address whose domain, or a parent, has a key."""
+        for address in from_addresses:
+            domain = self._keyring.domain_for(ascii_domain(domain_of(address)))
+            if domain:
+                return domain
+        return ""
+
+    def _message(
+        self, submitted: Submitted, header: Header, content: Content, signer: str, lifetime: float | None
+    ) -> NewMessage:
+        credential, now = submitted.credential, accepted_at(submitted.id)
+        longest = self.terms.expiry_of(credential.stream)
+        owed, suppressed = self._partition(submitted.envelope.recipients, credential)
+        needs_utf8 = submitted.envelope.smtputf8 and not _is_ascii(submitted.envelope, header)
+        stream = self.terms.streams.get(credential.stream)
+        return NewMessage(
+            id=submitted.id,
+            accepted_at=now,
+            expires_at=now + (min(lifetime, longest) if lifetime else longest),
+            credential=credential.name,
+            stream=credential.stream,
+            sender_domain=signer or header.from_addresses[0].rpartition("@")[2],
+            envelope=replace(
+                submitted.envelope,
+                recipients=owed,
+                body="8BITMIME" if submitted.eight_bit else "7BIT",
+                smtputf8=needs_utf8,
+            ),
+            content=content,
+            size=content.size,
+            header_from=", ".join(header.from_addresses)[:998],
+            subject=header.subject,
+            header_message_id=header.message_id,
+            client=submitted.client,
+            reports=credential.reports is Reports.SENDER,
+            held=credential.state is State.HOLD,
+            unknown_outcome=stream.unknown_outcome if stream else "retry",
+            suppressed=suppressed,
+        )
+
+    def _partition(
+        self, recipients: tuple[Recipient, ...], credential: Credential
+    ) -> tuple[tuple[Recipient, ...], tuple[Recipient, ...]]:
+        """(owed, suppressed). A credential that refuses them was told at RCPT."""
+        if credential.suppressed is OnSuppressed.REFUSE:
+            return recipients, ()
+        suppressed = tuple(each for each in recipients if self._suppressed(each.address, credential) is not None)
+        return tuple(each for each in recipients if each not in suppressed), suppressed
+
+    async def _accept(self, message: NewMessage) -> None:
+        hand_over = not message.held and self._delivery.has_room(message.envelope)
+        started = self._now()
+        fresh = await self._spool.accept(message, hand_over=hand_over)
+        self._facts.accepted(message, commit_seconds=self._now() - started)
+        self._log.info(
+            "message accepted",
+            id=message.id,
+            credential=message.credential,
+            sender=message.envelope.sender,
+            recipients=len(message.envelope.recipients),
+            size=message.size,
+            client=message.client,
+        )
+        if fresh:
+            in_memory = message.content.file is None
+            head, body = (message.content.head, message.content.body) if in_memory else (b"", b"")
+            self._delivery.hand_over(fresh, head=head, body=body)
+        elif not message.held:
+            self._delivery.stored(sorted({each.domain for each in message.envelope.recipients}))
+
+    async def report(self, message: QueuedMessage, action: dsn.Action, told: Sequence[dsn.Told]) -> NewMessage:
+        """A DSN about `message` to its sender, from postmaster at its sender domain, signed with that domain's key."""
+        original = await self._spool.content(message.id)
+        queue_id = self._spool.next_id()
+        now = accepted_at(queue_id)
+        domain = message.sender_domain or self.terms.hostname
+        octets = dsn.build(
+            action=action,
+            told=told,
+            message=message,
+            original=_returned(original, message),
+            whole=_returns_whole(original, message),
+            reporter=self.terms.hostname,
+            postmaster=f"postmaster@{domain}",
+            message_id=f"<{queue_id}@{self.terms.hostname}>",
+            now=now,
+        )
+        header_octets, body = split_content(octets)
+        header = parse_header(header_octets)
+        received = format_received(
+            ehlo="",
+            client="",
+            hostname=self.terms.hostname,
+            protocol="",
+            tls="",
+            queue_id=queue_id,
+            recipient=message.sender,
+            now=now,
+        )
+        header = complete(header, received=received, now=now, hostname=self.terms.hostname, message_id_token=queue_id)
+        content, signer = await self._signed(header, body, None)
+        eight_bit = not octets.isascii()
+        return NewMessage(
+            id=queue_id,
+            accepted_at=now,
+            expires_at=now + self.terms.expiry_of(message.stream),
+            credential=message.credential,
+            stream=message.stream,
+            sender_domain=signer or domain,
+            envelope=Envelope(
+                sender=NULL_SENDER,
+                recipients=(Recipient(message.sender, notify="NEVER"),),
+                body="8BITMIME" if eight_bit else "7BIT",
+                smtputf8=not message.sender.isascii(),
+            ),
+            content=content,
+            size=content.size,
+            header_from=f"postmaster@{domain}",
+            subject=header.subject,
+            header_message_id=header.message_id,
+            reports=False,
+        )
+
+
+def _is_ascii(envelope: Envelope, header: Header) -> bool:
+    return (
+        envelope.sender.isascii()
+        and all(each.address.isascii() for each in envelope.recipients)
+        and all(field.raw.isascii() for field in header.fields)
+    )
+
+
+async def _digest(body: bytes, file: IncomingFile | None) -> bytes:
+    if file is not None:
+        return await asyncio.to_thread(_digest_of_file, file)
+    if len(body) > IN_THREAD:
+        return await asyncio.to_thread(body_hash, body)
+    return body_hash(body)
+
+
+def _digest_of_file(file: IncomingFile) -> bytes:
+    whole = BodyHash()
+    with file.path.open("rb", buffering=0) as octets:
+        while chunk := octets.read(IN_THREAD):
+            whole.update(chunk)
+    return whole.digest()
+
+
+def _returns_whole(original: StoredContent, message: QueuedMessage) -> bool:
+    return message.ret == "FULL" and len(original.head) + original.body_size <= FULL_REPORT
+
+
+def _returned(original: StoredContent, message: QueuedMessage) -> bytes:
+    """RFC 3461 4.3: the headers, unless RET=FULL asks for a message that is not too large."""
+    return original.head + original.body if _returns_whole(original, message) else original.head
+
