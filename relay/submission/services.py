@@ -1,11 +1,12 @@
 """submission.services: what a session needs from the rest of Relay, as arguments.
 
-`server` builds one `Services` and gives it to the submission server; nothing of the layers below is constructed here. What a
-session asks for each command is a plain callable, answered from memory; only `Limiter.take` and `Receiver.receive` may take
-time, and the session reads no further until they have answered. Each Protocol says what its implementation owes.
+`server` builds one `Services` and gives it to the submission server; nothing of the layers below is constructed here.
+What a session asks for each command is a plain callable, answered from memory; only `Limiter.take` and
+`Receiver.receive` may take time, and the session reads no further until they have answered. Each Protocol says what
+its implementation owes.
 
-`SessionTable`, `Limiter` and `Guard` must hold for the machine, not for one worker. This package has implementations for one
-process (`limits`, `guessing`); with several workers the server's ask or tell the switchboard.
+`SessionTable`, `Limiter` and `Guard` must hold for the machine, not for one worker. This package has implementations
+for one process (`limits`, `guessing`); with several workers the server's ask or tell the switchboard.
 """
 
 from collections.abc import Callable
@@ -18,29 +19,17 @@ from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
 from relay.registry.credentials import Credential
 from relay.registry.snapshot import Snapshot
-
-
-class IncomingFile(Protocol):
-    """Content on its way to the disk. `write` blocks for the page cache only; `spool.accept` makes it durable."""
-
-    @property
-    def size(self) -> int: ...
-
-    def write(self, data: bytes, /) -> None:
-        """Raises SpoolError, SpoolFull."""
-
-    def discard(self) -> None:
-        """Close and remove it; nothing was promised for it."""
+from relay.spool.content import IncomingFile
 
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """One message as it was submitted.
 
-    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it is in
-    `file`, which belongs to the receiver from now on. client: its IP address. ehlo: its name, as it gave it. tls: such as
-    "TLSv1.3 TLS_AES_256_GCM_SHA384", "" for clear text. protocol: the word for Received (RFC 3848), such as "ESMTPSA".
-    eight_bit: the content has octets over 127.
+    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it
+    is in `file`, which belongs to the receiver from now on. client: its IP address. ehlo: its name, as it gave it.
+    tls: such as "TLSv1.3 TLS_AES_256_GCM_SHA384", "" for clear text. protocol: the word for Received (RFC 3848), such
+    as "ESMTPSA". eight_bit: the content has octets over 127.
     """
 
     id: str
@@ -93,14 +82,17 @@ class Limiter(Protocol):
 
 
 class Guard(Protocol):
-    """Who guesses at logins. address: as `submission.client` keys it, an IPv4 address or an IPv6 /64. Times: POSIX seconds."""
+    """Who guesses at logins. address: as `submission.client` keys it, an IPv4 address or an IPv6 /64. Times: POSIX
+    seconds.
+    """
 
     def locked(self, *, address: str, now: float) -> float:
         """Seconds for which any login from `address` is locked out, 0.0 when it is not."""
 
     def locked_login(self, *, address: str, login: str, last_used: float, now: float) -> float:
-        """Seconds for which `login` is locked out at `address`. last_used: when it last logged in from there, as far as the
-        registry knows, 0.0 for never."""
+        """Seconds for which `login` is locked out at `address`. last_used: when it last logged in from there, as far
+        as the registry knows, 0.0 for never.
+        """
 
     def failed(self, *, address: str, login: str, now: float) -> None: ...
 
@@ -148,10 +140,11 @@ class Services:
     """All of the above, and what is asked of memory.
 
     snapshot: the registry's current one. suppressed: why this recipient gets nothing from this credential, or None.
-    literal_allowed: whether mail may go to this domain, an address literal with its brackets (`delivery.allow_networks`, a
-    route). disk_ok: False when there is too little room to accept mail. new_id: the id of a message that is complete.
-    incoming: a new file in the spool for content over 64 KiB; may raise SpoolError. journal_rejection: a refusal after AUTH.
-    record_use: a login by credential name, IP address and POSIX seconds. now: POSIX seconds.
+    literal_allowed: whether mail may go to this domain, an address literal with its brackets
+    (`delivery.allow_networks`, a route). disk_ok: False when there is too little room to accept mail. new_id: the id
+    of a message that is complete. incoming: a new file in the spool for content over 64 KiB; may raise SpoolError.
+    journal_rejection: a refusal after AUTH. record_use: a login by credential name, IP address and POSIX seconds.
+    now: POSIX seconds.
     """
 
     receiver: Receiver

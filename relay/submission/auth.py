@@ -1,0 +1,77 @@
+"""submission.auth: whether a login and a secret are good, from here, now.
+
+Unknown login, wrong secret, revoked, expired and a network the credential does not allow are answered alike, 535 5.7.8
+(RFC 4954 6), and take the same time: `registry.Snapshot.authenticate` verifies against something whatever the login.
+The reason is for our log and metrics only. Trouble of ours is 454 4.7.0, never a verdict on the client.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from relay.mail.reply import Reply
+from relay.registry.credentials import Credential
+from relay.submission.client import Client, key_of
+from relay.submission.sasl import Attempt
+from relay.submission.services import Services
+
+INVALID = Reply(535, "5.7.8", "Authentication credentials invalid")
+LOCKED = Reply(421, "4.7.0", "Too many failed logins; try again later")
+TROUBLE = Reply(454, "4.7.0", "Temporary authentication failure; try again later")
+
+
+class Failure(StrEnum):
+    """Why a login failed, as metrics and log say it."""
+
+    UNKNOWN = "unknown_login"
+    SECRET = "wrong_secret"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+    NETWORK = "network"
+    LOCKED = "locked"
+    TROUBLE = "trouble"
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """reply: what to say. Only what is no fault of ours and was not answered at once counts as a `guess`."""
+
+    reply: Reply
+    failure: Failure
+
+    @property
+    def is_guess(self) -> bool:
+        return self.failure not in (Failure.LOCKED, Failure.TROUBLE)
+
+
+def check(attempt: Attempt, client: Client, services: Services) -> Credential | Denied:
+    """Decide one attempt and tell the guard."""
+    try:
+        return _check(attempt, client, services)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours: RFC 4954 6, 454
+        services.log.error("authentication broke", error=repr(error), client=client.address)
+        return Denied(TROUBLE, Failure.TROUBLE)
+
+
+def _check(attempt: Attempt, client: Client, services: Services) -> Credential | Denied:
+    now, snapshot = services.now(), services.snapshot()
+    known = snapshot.logins.get(attempt.login)
+    last_used = known.last_used_at if known is not None and key_of(known.last_used_from) == client.key else 0.0
+    if services.guard.locked_login(address=client.key, login=attempt.login, last_used=last_used, now=now):
+        return Denied(LOCKED, Failure.LOCKED)
+    found = snapshot.authenticate(attempt.login, attempt.secret, now=now)
+    if found is None or not found[0].allows_client(client.address):
+        services.guard.failed(address=client.key, login=attempt.login, now=now)
+        return Denied(INVALID, _failure(known, verified=found is not None, now=now))
+    services.guard.succeeded(address=client.key, login=attempt.login, now=now)
+    services.record_use(found[0].name, client.address, now)
+    return found[0]
+
+
+def _failure(known: Credential | None, *, verified: bool, now: float) -> Failure:
+    if verified:
+        return Failure.NETWORK
+    if known is None:
+        return Failure.UNKNOWN
+    if known.is_usable(now=now):
+        return Failure.SECRET
+    return Failure.EXPIRED if known.expires_at and now >= known.expires_at else Failure.REVOKED

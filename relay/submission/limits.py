@@ -1,0 +1,196 @@
+"""submission.limits: how many sessions, and how many messages of one credential; for one process.
+
+`Sessions` and `InProcessLimiter` are what `services.SessionTable` and `services.Limiter` ask for; with several workers
+the switchboard holds the one table and the one `Rates`. `Rates` is pure: time comes in as an argument.
+
+A second is a token bucket that holds a second's worth; hour and day are sliding windows of 60 buckets, so that a limit
+is exceeded by no more than a bucket's width and an entry is small whatever the traffic. A refused take counts nothing.
+Our own limits are never a 5xx: what is over them is told when to come again (`excess`), and while that lasts, the next
+MAIL is told so at once (`Excess`) instead of after its content.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from relay.mail.reply import Reply
+from relay.registry.credentials import Credential
+from relay.submission.services import Limits
+
+HOUR = 3600.0
+DAY = 86400.0
+BUCKETS = 60
+ROUNDING = 1e-6  # of a message: who comes again when told to finds that it was long enough
+FORGET_EVERY = 1024  # takes between two looks for credentials that have gone quiet
+
+
+def limits_of(credential: Credential) -> Limits:
+    return Limits(credential.limit_second, credential.limit_hour, credential.limit_day)
+
+
+def excess(limits: Limits, retry_after: float) -> Reply:
+    """RFC 3463 3.8: X.7.1, "delivery not authorized", and transient: it will be."""
+    words = [f"{number} per {unit}" for number, unit in _named(limits) if number]
+    seconds = max(1, math.ceil(retry_after))
+    return Reply(451, "4.7.1", f"This credential may send {', '.join(words)}; try again in {seconds} seconds")
+
+
+def _named(limits: Limits) -> tuple[tuple[int, str], ...]:
+    return (limits.second, "second"), (limits.hour, "hour"), (limits.day, "day")
+
+
+class Sessions:
+    """A SessionTable of this process."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def enter(self, key: str, *, limit: int) -> bool:
+        count = self._counts.get(key, 0)
+        if count >= limit:
+            return False
+        self._counts[key] = count + 1
+        return True
+
+    def leave(self, key: str) -> None:
+        count = self._counts[key] - 1
+        if count:
+            self._counts[key] = count
+        else:
+            del self._counts[key]
+
+    def count(self, key: str) -> int:
+        return self._counts.get(key, 0)
+
+
+class Rates:
+    """What each credential has sent lately. Times are POSIX seconds and may stand still, or go back a little."""
+
+    def __init__(self) -> None:
+        self._usage: dict[str, _Usage] = {}
+        self._takes = 0
+
+    def take(self, credential: str, limits: Limits, *, now: float, count: int = 1) -> float:
+        """0.0, and `count` messages are counted; or, uncounted, the seconds until they may go."""
+        usage = self._usage.get(credential)
+        if usage is None:
+            usage = self._usage[credential] = _Usage()
+        self._forget_the_quiet(now)
+        retry_after = usage.wait(limits, now, count)
+        if retry_after == 0.0:
+            usage.add(limits, now, count)
+        return retry_after
+
+    def _forget_the_quiet(self, now: float) -> None:
+        self._takes += 1
+        if self._takes % ROUNDING = 1e-6  # of a message: who comes again when told to finds that it was long enough
+FORGET_EVERY == 0:
+            self._usage = {name: usage for name, usage in self._usage.items() if not usage.is_over(now)}
+
+    def __len__(self) -> int:
+        return len(self._usage)
+
+
+class InProcessLimiter:
+    """A Limiter of this process."""
+
+    def __init__(self, rates: Rates, *, now: Callable[[], float]) -> None:
+        self._rates = rates
+        self._now = now
+
+    async def take(self, credential: str, limits: Limits, count: int) -> float:
+        return self._rates.take(credential, limits, now=self._now(), count=count)
+
+
+class Excess:
+    """Which credentials were refused a message just now, and until when; a hint, for this process."""
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, Limits], float] = {}
+
+    def remember(self, credential: str, limits: Limits, *, until: float, now: float) -> None:
+        self._until = {key: end for key, end in self._until.items() if end > now}
+        self._until[credential, limits] = until
+
+    def left(self, credential: str, limits: Limits, *, now: float) -> float:
+        """Seconds, 0.0 for none. Limits that an operator has changed since are another matter."""
+        if not self._until:
+            return 0.0
+        return max(0.0, self._until.get((credential, limits), 0.0) - now)
+
+
+class _Usage:
+    """One credential's."""
+
+    __slots__ = ("_day", "_filled_at", "_hour", "_tokens")
+
+    def __init__(self) -> None:
+        self._hour = _Window(HOUR)
+        self._day = _Window(DAY)
+        self._tokens = math.inf  # of the second's bucket; full
+        self._filled_at = 0.0
+
+    def wait(self, limits: Limits, now: float, count: int) -> float:
+        return max(
+            self._wait_for_tokens(limits.second, now, count) if limits.second else 0.0,
+            self._hour.wait(limits.hour, now, count) if limits.hour else 0.0,
+            self._day.wait(limits.day, now, count) if limits.day else 0.0,
+        )
+
+    def add(self, limits: Limits, now: float, count: int) -> None:
+        """Counted in both windows whichever is limited, so that a limit changed later finds what was sent."""
+        if limits.second:
+            self._tokens -= count
+        self._hour.add(now, count)
+        self._day.add(now, count)
+
+    def is_over(self, now: float) -> bool:
+        return self._day.is_over(now)
+
+    def _wait_for_tokens(self, rate: int, now: float, count: int) -> float:
+        earned = max(0.0, now - self._filled_at) * rate
+        self._tokens = min(float(max(rate, count)), self._tokens + earned)
+        self._filled_at = now
+        missing = count - self._tokens
+        return missing / rate if missing > ROUNDING else 0.0
+
+
+class _Window:
+    """Counts over `length` seconds in BUCKETS buckets of equal width; (number of the bucket, count), oldest first."""
+
+    __slots__ = ("_buckets", "_sum", "_width")
+
+    def __init__(self, length: float) -> None:
+        self._width = length / BUCKETS
+        self._buckets: deque[tuple[int, int]] = deque()
+        self._sum = 0
+
+    def wait(self, limit: int, now: float, count: int) -> float:
+        """Seconds until the buckets that stand in the way have left the window."""
+        self._drop(now)
+        over = self._sum + count - limit
+        for number, counted in self._buckets:
+            if over <= 0:
+                break
+            over -= counted
+            if over <= 0:
+                return (number + BUCKETS) * self._width - now
+        return 0.0 if over <= 0 else self._width * BUCKETS  # more at once than the limit ever allows
+
+    def add(self, now: float, count: int) -> None:
+        number = int(now / self._width)
+        if self._buckets and self._buckets[-1][0] >= number:
+            newest, counted = self._buckets.pop()
+            self._buckets.append((newest, counted + count))
+        else:
+            self._buckets.append((number, count))
+        self._sum += count
+
+    def is_over(self, now: float) -> bool:
+        self._drop(now)
+        return not self._buckets
+
+    def _drop(self, now: float) -> None:
+        oldest = int(now / self._width) - BUCKETS
+        while self._buckets and self._buckets[0][0] <= oldest:
+            self._sum -= self._buckets.popleft()[1]
