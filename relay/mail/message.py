@@ -125,7 +125,9 @@ def parse_header(header: bytes, *, size_limit: int = SIZE_LIMIT, received_limit:
     """header: all octets before the empty line, each line ended by CRLF. Raises HeaderRefused."""
     if len(header) > size_limit:
         raise HeaderRefused(f"The header is larger than {size_limit} octets")
-    fields = _fields(header)
+    fields = read_fields(header)
+    if fields is None:
+        raise _no_field(header)
     names = [field.name for field in fields]
     for name in _ONCE:
         if names.count(name) > 1:
@@ -142,10 +144,11 @@ def parse_header(header: bytes, *, size_limit: int = SIZE_LIMIT, received_limit:
     return Header(fields, authors, sender, _resent_addresses(fields))
 
 
-def _fields(header: bytes) -> tuple[Field, ...]:
+def read_fields(header: bytes) -> tuple[Field, ...] | None:
+    """The fields, which together are all of `header`; None when a line is none or a control character stands in one."""
     found = _FIELD.findall(header)
     if header.translate(None, _NOT_CONTROL) or sum([len(raw) for raw, _ in found]) != len(header):
-        raise _no_field(header)
+        return None
     return tuple([Field(name.lower(), raw) for raw, name in found])
 
 
