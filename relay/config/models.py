@@ -16,7 +16,7 @@ MIB = 1024 * KIB
 GIB = 1024 * MIB
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 
 
 def parse_duration(value: object) -> object:
@@ -107,11 +107,12 @@ class Server(Table):
     workers: int | Literal["auto"] = Field(default="auto", description='Worker processes; "auto" is one per core, at most 8.')
     drain: Duration = Field(default=30.0, description="How long SIGTERM waits for transactions under way.")
 
-    @model_validator(mode="after")
-    def _workers_in_range(self) -> "Server":
-        if self.workers != "auto" and not 1 <= self.workers <= 64:
-            raise ValueError('workers must be "auto" or 1 to 64')
-        return self
+    @field_validator("workers")
+    @classmethod
+    def _workers_in_range(cls, workers: int | str) -> int | str:
+        if isinstance(workers, int) and not 1 <= workers <= 64:
+            raise ValueError('write "auto" or a number from 1 to 64')
+        return workers
 
 
 class Trusted(Table):
@@ -175,7 +176,7 @@ class Tls(Table):
 
     certificate: Path = Field(default=Path("/etc/relay/tls/fullchain.pem"), description="PEM file: the certificate, then its chain. Reread when it changes.")
     key: Path = Field(default=Path("/etc/relay/tls/privkey.pem"), description="PEM file, not readable by others.")
-    ca: Path | None = Field(default=None, description="A CA file to name in printed settings, when clients do not know the issuer.")
+    ca: Path | None = Field(default=None, examples=["tls/ca.pem"], description="A CA file to name in printed settings, when clients do not know the issuer.")
     additional: tuple[Certificate, ...] = Field(default=(), description="More certificates, chosen by SNI.")
 
 
@@ -228,8 +229,8 @@ class Delivery(Table):
     addresses: int = Field(default=5, ge=1, description="Addresses of MX hosts tried in one attempt.")
     sessions: int = Field(default=2, ge=1, description="Sessions that got an answer in one attempt (Postfix: smtp_mx_session_limit).")
     recipients: int = Field(default=100, ge=1, description="Recipients in one transaction.")
-    profiles: Path | None = Field(default=None, description="A profiles file instead of the one shipped.")
-    rules: Path | None = Field(default=None, description="A bounce rules file instead of the one shipped.")
+    profiles: Path | None = Field(default=None, examples=["profiles.toml"], description="A profiles file instead of the one shipped.")
+    rules: Path | None = Field(default=None, examples=["bounce-rules.toml"], description="A bounce rules file instead of the one shipped.")
     retry: Retry = Field(default=Retry(), description="When a deferred recipient is tried again.")
     timeouts: DeliveryTimeouts = Field(default=DeliveryTimeouts(), description="RFC 5321 4.5.3.2.")
 
@@ -244,19 +245,24 @@ class Source(Table):
 class Route(Table):
     """Where mail goes: the first match wins, a field left out matches everything; default: direct to MX."""
 
-    recipient_domain: str = Field(default="", description='"example.com", or "*.example.com" for all below it.')
+    recipient_domain: str = Field(default="", examples=["example.com"], description='"example.com", or "*.example.com" for all below it.')
     sender_domain: str = Field(default="", description="Of the envelope sender.")
     credential: str = Field(default="", description="A credential's name.")
     stream: str = Field(default="", description="A stream's name.")
     via: str = Field(examples=["smtp://smarthost.example.net:587"], description='"direct", "discard", "simulator" or "smtp://host:587".')
-    login: str = Field(default="", description="Login at the smarthost.")
-    secret_file: Path | None = Field(default=None, description="A file with the secret, not readable by others.")
+    login: str = Field(default="", examples=["relay"], description="Login at the smarthost.")
+    secret_file: Path | None = Field(default=None, examples=["smarthost.secret"], description="A file with the secret, not readable by others.")
     security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls and tls verify the certificate.")
 
+    @field_validator("via")
+    @classmethod
+    def _via_is_known(cls, via: str) -> str:
+        if via not in ("direct", "discard", "simulator") and not re.fullmatch(r"smtp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+):\d{1,5}", via):
+            raise ValueError(f'"{via}" is no way; write "direct", "discard", "simulator" or "smtp://host:587"')
+        return via
+
     @model_validator(mode="after")
-    def _via_is_known(self) -> "Route":
-        if self.via not in ("direct", "discard", "simulator") and not re.fullmatch(r"smtp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+):\d{1,5}", self.via):
-            raise ValueError(f'"{self.via}" is no way; write "direct", "discard", "simulator" or "smtp://host:587"')
+    def _login_is_whole_and_safe(self) -> "Route":
         if (self.login == "") != (self.secret_file is None):
             raise ValueError("login and secret_file go together")
         if self.login and self.security == "none":
@@ -277,7 +283,7 @@ class Http(Table):
     """Health and metrics."""
 
     listen: Listen = Field(default="127.0.0.1:8025", description="/healthz, /readyz and /metrics.")
-    token_file: Path | None = Field(default=None, description="A bearer token, required when listening beyond loopback.")
+    token_file: Path | None = Field(default=None, examples=["metrics.token"], description="A bearer token, required when listening beyond loopback.")
 
 
 class Journal(Table):
@@ -299,7 +305,7 @@ class Log(Table):
     """JSON lines."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="The least that is written.")
-    file: Path | None = Field(default=None, description="Default: standard error. Reopened on SIGHUP.")
+    file: Path | None = Field(default=None, examples=["/var/log/relay/relay.log"], description="Default: standard error. Reopened on SIGHUP.")
 
 
 class Config(Table):
@@ -317,13 +323,3 @@ class Config(Table):
     journal: Journal = Journal()
     suppression: Suppressions = Suppressions()
     log: Log = Log()
-
-    @model_validator(mode="after")
-    def _retention_outlives_the_queue(self) -> "Config":
-        longest = max([self.delivery.retry.expire, *(stream.expire for stream in self.stream.values())])
-        if self.journal.retention_days * 86400 < longest + 86400:
-            raise ValueError(
-                f"journal.retention_days = {self.journal.retention_days} is shorter than the longest expiry and a day;"
-                " what became of a message would be forgotten before its end"
-            )
-        return self
