@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from relay.config.consistency import contradictions
 from relay.config.files import CREDENTIALS_VARIABLE
 from relay.config.lines import Lines
 from relay.config.models import Config, Table
 from relay.config.problem import Problem, problems_of, sentence
-from relay.config.rules import broken_rules
 from relay.errors import ConfigError
 
 AnyTable = TypeVar("AnyTable", bound=Table)
@@ -35,7 +35,7 @@ def load(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
         config = Config.model_validate(document)
     except ValidationError as error:
         raise _refusal(problems_of(error, document), path, document, text) from None
-    problems = list(broken_rules(config))
+    problems = list(contradictions(config))
     if problems:
         raise _refusal(problems, path, document, text)
     return _resolve(config, path.absolute().parent, environment.get("CREDENTIALS_DIRECTORY", CREDENTIALS_VARIABLE))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.config.consistency import streams
 from relay.config.files import refuse_unsafe_files
 from relay.config.load import load
 from relay.config.models import Config
-from relay.config.rules import streams
 from relay.errors import ConfigError, PermissionRefused
 
 SERVER = '[server]\nhostname = "relay.example.com"\n'

@@ -1,6 +1,6 @@
-"""config.rules: what relay.toml must keep to beyond its single values, found without asking any other machine.
+"""config.consistency: what relay.toml must keep to beyond its single values, found without asking any other machine.
 
-Each rule yields Problems. They are about safety (an open relay, HTTP for everyone) or about contradictions (a route
+Each check yields Problems. They are about safety (an open relay, HTTP for everyone) or about contradictions (a route
 for a stream nobody has, two listeners on one port) that would show only when it is too late.
 """
 
@@ -39,7 +39,7 @@ def streams(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*BUILT_IN_STREAMS, *config.stream)))
 
 
-def broken_rules(config: Config) -> Iterator[Problem]:
+def contradictions(config: Config) -> Iterator[Problem]:
     """All that is wrong with a config whose single values are right."""
     yield from _hostnames(config)
     yield from _listeners(config)
