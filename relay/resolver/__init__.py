@@ -1,7 +1,7 @@
 """resolver: DNS as delivery needs it; the one home of dnspython.
 
-`resolver.resolver` is asked, `resolver.answer` says what the answers are, `resolver.cache` keeps them, `resolver.question` puts
-one question to the nameservers.
+`resolver.resolver` is asked, `resolver.answer` says what the answers are, `resolver.cache` keeps them,
+`resolver.question` puts one question to the nameservers.
 """
 
 from relay.resolver.answer import (

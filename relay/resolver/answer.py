@@ -1,7 +1,8 @@
 """resolver.answer: what DNS says, as values.
 
-`NoDomain` and `NoRecords` are the domain owner's word and may end a recipient. `Failure` is nobody's word (SERVFAIL, no answer
-in time, an answer that cannot be read): it never ends one. `NullMx` is the owner's refusal of all mail (RFC 7505).
+`NoDomain` and `NoRecords` are the domain owner's word and may end a recipient. `Failure` is nobody's word (SERVFAIL,
+no answer in time, an answer that cannot be read): it never ends one. `NullMx` is the owner's refusal of all mail (RFC
+7505).
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Generic, TypeVar
 
 from relay.config.models import Address
 
-Record = TypeVar("Record", covariant=True)
+Record_co = TypeVar("Record_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +22,13 @@ class MxHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Found(Generic[Record]):
+class Found(Generic[Record_co]):
     """records: at least one. stale: past its TTL, served because the servers fail now (RFC 8767 4).
 
     missing: what could not be asked beside (of an A and AAAA pair), in words; "" when nothing is.
     """
 
-    records: tuple[Record, ...]
+    records: tuple[Record_co, ...]
     stale: bool = False
     missing: str = ""
 

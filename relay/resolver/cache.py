@@ -1,8 +1,8 @@
 """resolver.cache: answers kept for their TTL, the least recently used dropped first.
 
-Nothing here asks or waits, and the time is an argument. An answer is fresh until its TTL has passed. One with records may then
-still be served, marked stale, while the servers fail (RFC 8767 4); a refusal (NXDOMAIN, no records, a null MX) never is: it
-would end mail on the word of yesterday.
+Nothing here asks or waits, and the time is an argument. An answer is fresh until its TTL has passed. One with records
+may then still be served, marked stale, while the servers fail (RFC 8767 4); a refusal (NXDOMAIN, no records, a null
+MX) never is: it would end mail on the word of yesterday.
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,10 @@
-"""resolver.question: one question to the nameservers, by dnspython; its exceptions become answers here and nowhere else.
+"""resolver.question: one question to the nameservers, by dnspython; its exceptions become answers here and nowhere
+else.
 
-The nameservers are recursive resolvers, asked in order over UDP with EDNS (1232 octets, what passes without fragments), over
-TCP when the answer was truncated. `settings.timeout` bounds the whole question. A server that answers SERVFAIL, REFUSED or
-what cannot be read is left out and the next one asked; when none is left, the failure names each and what it did.
+The nameservers are recursive resolvers, asked in order over UDP with EDNS (1232 octets, what passes without
+fragments), over TCP when the answer was truncated. `settings.timeout` bounds the whole question. A server that
+answers SERVFAIL, REFUSED or what cannot be read is left out and the next one asked; when none is left, the failure
+names each and what it did.
 
 A name that cannot be put in a query (an empty or overlong label) cannot exist: NXDOMAIN, without asking.
 """
@@ -28,6 +30,10 @@ from relay.resolver.cache import Answer
 
 _EDNS_PAYLOAD = 1232
 _TRY = 0.4  # one server's share of the time for a question
+
+
+class _Referral(Exception):
+    """The server points to others instead of asking them."""
 
 
 class Nameservers:
@@ -57,15 +63,13 @@ class Nameservers:
             return Failure(f"{kind} of {name}: {self._what_failed(error)}"), 0.0
         except TimeoutError:
             return Failure(f"{kind} of {name}: no answer within {self._timeout:g} s from {self.names}"), 0.0
-        except dns.exception.DNSException as error:
+        except (_Referral, dns.exception.DNSException) as error:
             return Failure(f"{kind} of {name}: {error}"), 0.0
 
     async def _resolve(self, name: dns.name.Name, kind: str) -> dns.resolver.Answer:
         answer = await self._resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
         if answer.rrset is None and _is_referral(answer.response):
-            raise dns.exception.DNSException(
-                f"{answer.nameserver}:{answer.port} answered with a referral; it does not resolve for us"
-            )
+            raise _Referral(f"{answer.nameserver}:{answer.port} answered with a referral; it does not resolve for us")
         return answer
 
     def _what_failed(self, error: dns.resolver.NoNameservers | dns.resolver.LifetimeTimeout) -> str:
@@ -95,7 +99,7 @@ def _nameserver(listen: str) -> dns.nameserver.Do53Nameserver:
 
 
 def _shown(server: str) -> str:
-    """dnspython's "Do53:127.0.0.1@53" → "127.0.0.1:53"."""
+    """What dnspython calls "Do53:127.0.0.1@53": "127.0.0.1:53"."""
     address, _, port = server.removeprefix("Do53:").rpartition("@")
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
@@ -111,7 +115,9 @@ def _symptom(symptom: Exception | str) -> str:
 
 
 def _is_referral(response: dns.message.QueryMessage) -> bool:
-    """RFC 2308 2.2: NS and no SOA in the authority section is a pointer to other servers, not the absence of records."""
+    """RFC 2308 2.2: NS and no SOA in the authority section is a pointer to other servers, not the absence of
+    records.
+    """
     kinds = {rrset.rdtype for rrset in response.authority}
     return not response.answer and dns.rdatatype.NS in kinds and dns.rdatatype.SOA not in kinds
 
@@ -132,8 +138,9 @@ def _answer(answer: dns.resolver.Answer, kind: str) -> tuple[Answer, float]:
 
 def _mail_hosts(records: Any) -> Answer:
     # RFC 7505 3: a single "." is a null MX; beside other hosts it is a mistake and names no host.
-    hosts = [MxHost(record.preference, _name(record.exchange)) for record in records if record.exchange != dns.name.root]
-    return Found(tuple(sorted(hosts, key=lambda host: (host.preference, host.name)))) if hosts else NullMx()
+    named = [record for record in records if record.exchange != dns.name.root]
+    hosts = sorted((record.preference, _name(record.exchange)) for record in named)
+    return Found(tuple(MxHost(preference, name) for preference, name in hosts)) if hosts else NullMx()
 
 
 def _name(name: dns.name.Name) -> str:
@@ -143,6 +150,7 @@ def _name(name: dns.name.Name) -> str:
 _READERS: dict[str, Callable[[Any], object]] = {
     "A": lambda record: ipaddress.IPv4Address(record.address),
     "AAAA": lambda record: ipaddress.IPv6Address(record.address),
-    "TXT": lambda record: b"".join(record.strings).decode("utf-8", "backslashreplace"),  # RFC 7208 3.3: joined without spaces
+    # RFC 7208 3.3, RFC 6376 3.6.2.2: the strings of one record are joined without spaces.
+    "TXT": lambda record: b"".join(record.strings).decode("utf-8", "backslashreplace"),
     "PTR": lambda record: _name(record.target),
 }

@@ -1,11 +1,12 @@
 """resolver.resolver: what delivery and `relay domain check` ask DNS, answered from memory where possible.
 
-Answers are values (`resolver.answer`); nothing raises for what a domain or a nameserver does. An answer is kept for its TTL,
-within `minimum_ttl` and `maximum_ttl`; absence for at most three hours (RFC 2308 5); a failure for `minimum_ttl`, so that a
-thousand recipients at a domain whose servers are down make one question (RFC 9520 3.2). Equal questions under way are one.
+Answers are values (`resolver.answer`); nothing raises for what a domain or a nameserver does. An answer is kept for
+its TTL, within `minimum_ttl` and `maximum_ttl`; absence for at most three hours (RFC 2308 5); a failure for
+`minimum_ttl`, so that a thousand recipients at a domain whose servers are down make one question (RFC 9520 3.2).
+Equal questions under way are one.
 
-Names are A-labels. There is no search list and no hosts file; only "localhost" is answered without asking (RFC 6761 6.3).
-CNAMEs are followed by the nameservers.
+Names are A-labels. There is no search list and no hosts file; only "localhost" is answered without asking (RFC 6761
+6.3). CNAMEs are followed by the nameservers.
 """
 
 import asyncio
@@ -34,11 +35,15 @@ class Resolver:
         self._asking: dict[Question, asyncio.Future[Answer | None]] = {}
 
     async def mx(self, domain: str) -> MxAnswer:
-        """The domain's MX hosts, best first. NoRecords: the domain itself is its mail host, if it has an address (RFC 5321 5.1)."""
+        """The domain's MX hosts, best first. NoRecords: the domain itself is its mail host, if it has an address (RFC
+        5321 5.1).
+        """
         return cast(MxAnswer, await self._answer((domain.lower(), "MX")))
 
     async def addresses(self, host: str) -> AddressAnswer:
-        """A and AAAA together, A first. If only one of the two can be asked, what it found is the answer, and `missing` the other."""
+        """A and AAAA together, A first. If only one of the two can be asked, what it found is the answer, and
+        `missing` the other.
+        """
         name = host.lower().rstrip(".")
         if name == "localhost" or name.endswith(".localhost"):
             return _LOOPBACK
@@ -89,7 +94,9 @@ class Resolver:
         if isinstance(answer, Failure):
             recheck = max(self._settings.minimum_ttl, _FAILURE_KEPT)
             return self._cache.fall_back(question, answer, now=now, recheck=recheck)
-        most = self._settings.maximum_ttl if isinstance(answer, Found) else min(self._settings.maximum_ttl, _NEGATIVE_TTL)
+        most = self._settings.maximum_ttl
+        if not isinstance(answer, Found):
+            most = min(most, _NEGATIVE_TTL)
         self._cache.keep(question, answer, now=now, ttl=min(max(ttl, self._settings.minimum_ttl), most))
         return answer
 

@@ -1,0 +1,109 @@
+"""smtpclient.connection: an open session, kept as long as it is of use.
+
+`connect` opens one; `transact` carries one message, and the next may follow on the same connection; `quit` ends it
+politely, `close` at once. A connection is usable until anything at all goes wrong with it, be it idle or at work: the
+server leaves, says 421, or sends what was not asked for. Then `failure` says what it was. One transaction at a time.
+
+A transaction that is cancelled cuts the connection, for nobody knows how far it went.
+"""
+
+from relay.config.models import DeliveryTimeouts
+from relay.mail.reply import Reply
+from relay.smtpclient.endpoint import ConnectFailure, Endpoint, SessionOptions
+from relay.smtpclient.exchange import Exchange
+from relay.smtpclient.opening import Opened, open_session
+from relay.smtpclient.transaction import Transaction, TransactionResult
+from relay.smtpclient.wire import Broken, Wire
+
+_GOODBYE = 10.0  # seconds that QUIT may take; nothing depends on it
+
+
+async def connect(endpoint: Endpoint, options: SessionOptions) -> "Connection | ConnectFailure":
+    """A session in which MAIL may come, or what failed. Never raises for what the peer or the network does."""
+    outcome = await open_session(endpoint, options)
+    return outcome if isinstance(outcome, ConnectFailure) else Connection(endpoint, outcome, options.timeouts)
+
+
+class Connection:
+    """One session.
+
+    extensions: what the server offers, keyword in upper case → parameters. tls: "" for clear text, else as the
+    journal keeps it ("TLSv1.3 verified", "TLSv1.3 unverified: self-signed certificate"). local_address: what we are
+    seen as sending from, before any NAT. messages: transactions begun.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_must_reset",
+        "_pipelining",
+        "_timeouts",
+        "_wire",
+        "endpoint",
+        "extensions",
+        "greeting",
+        "local_address",
+        "messages",
+        "tls",
+    )
+
+    def __init__(self, endpoint: Endpoint, opened: Opened, timeouts: DeliveryTimeouts) -> None:
+        self.endpoint = endpoint
+        self.greeting: Reply = opened.greeting
+        self.extensions = opened.extensions
+        self.tls = opened.tls
+        self.local_address: str = opened.transport.get_extra_info("sockname")[0]
+        self.messages = 0
+        self._timeouts = timeouts
+        self._pipelining = "PIPELINING" in opened.extensions
+        self._wire = Wire.take_over(opened.transport)
+        self._must_reset = False
+        self._busy = False
+
+    @property
+    def usable(self) -> bool:
+        """Another transaction may begin now."""
+        return not self._busy and not self._wire.failure
+
+    @property
+    def failure(self) -> str:
+        """Why the session is over; "" while it is not."""
+        return self._wire.failure
+
+    def is_idle_lost(self) -> bool:
+        """The session ended while nothing was under way: no fault of the next message's."""
+        return not self._busy and bool(self._wire.failure)
+
+    async def transact(self, transaction: Transaction) -> TransactionResult:
+        """Send one message. Raises ValueError for an address with CR, LF or NUL, SpoolError when the content cannot
+        be read.
+        """
+        if self._busy:
+            raise RuntimeError("one transaction at a time")
+        exchange = Exchange(
+            self._wire, transaction, self._timeouts, pipelining=self._pipelining, reset=self._must_reset
+        )
+        self._busy = True
+        self.messages += 1
+        try:
+            result = await exchange.run()
+        except BaseException:
+            self._wire.fail("cut in the middle of a transaction")
+            raise
+        finally:
+            self._busy = False
+        self._must_reset = exchange.must_reset
+        return result
+
+    async def quit(self) -> None:
+        """Say goodbye, wait a little for the answer (RFC 5321 4.1.1.10), close."""
+        try:
+            self._wire.send(b"QUIT\r\n", replies=1)
+            await self._wire.reply(within=min(_GOODBYE, self._timeouts.mail))
+        except Broken:
+            return  # over in any case
+        finally:
+            self._wire.close()
+
+    def close(self) -> None:
+        """At once, without a goodbye."""
+        self._wire.close()

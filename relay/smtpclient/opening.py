@@ -1,0 +1,259 @@
+"""smtpclient.opening: from nothing to a session in which MAIL may come: greeting, EHLO, STARTTLS or TLS, AUTH, by
+aiosmtplib.
+
+aiosmtplib speaks, over our socket and with our TLS contexts; its exceptions become `ConnectFailure` here and nowhere
+else. When the session is open its transport is handed over and the aiosmtplib object dropped (it would never notice
+the end).
+
+HELO is tried only when EHLO is refused with 5xx (RFC 5321 3.2): a server that is busy is busy for HELO too. STARTTLS
+is used where the mode asks for it, and everything learnt before it is asked again (RFC 3207 4.2). Of a refusal that
+is no 4xx or 5xx nothing is kept but the words: it is a server that has lost its place.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import aiosmtplib
+
+from relay.mail.reply import Reply, ReplyError, ReplyParser, escape
+from relay.mail.verdict import Stage
+from relay.smtpclient.dial import dial
+from relay.smtpclient.ehlo import extensions_of, mechanisms_of
+from relay.smtpclient.endpoint import ConnectFailure, Endpoint, SessionOptions, TlsMode
+from relay.smtpclient.watch import Watch
+
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """extensions: what the last EHLO offered, {} after HELO. tls: as the journal keeps it, "" for clear text."""
+
+    transport: asyncio.Transport
+    greeting: Reply
+    extensions: dict[str, str]
+    tls: str
+
+
+class _Failed(Exception):
+    """Carries the failure out of the steps; never leaves this module."""
+
+    def __init__(self, failure: ConnectFailure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
+
+
+class _Client(aiosmtplib.SMTP):
+    """aiosmtplib, telling the watch of each command."""
+
+    watch: Watch | None = None
+
+    async def execute_command(self, *args: bytes, timeout: Any = None) -> aiosmtplib.SMTPResponse:
+        if self.watch is not None:
+            self.watch.expect()
+        return await super().execute_command(*args, timeout=timeout)
+
+    async def greet(self, connection: socket.socket, *, name: str, context: ssl.SSLContext | None, within: float) -> Reply:
+        """The greeting, after the TLS handshake where there is a context."""
+        greeting = await self.connect(
+            sock=connection, hostname=name, use_tls=context is not None, tls_context=context, timeout=within
+        )
+        self._set_watch()
+        return _reply(greeting.code, greeting.message) or Reply(greeting.code, "", "")
+
+    async def secure(self, *, name: str | None, context: ssl.SSLContext, within: float) -> None:
+        if self.watch is not None:
+            self.watch.expect()
+        await self.starttls(server_hostname=name, tls_context=context, timeout=within)
+        self._set_watch()
+
+    def _set_watch(self) -> None:
+        """On the transport as it is now; TLS makes a new one."""
+        if self.transport is None or self.protocol is None:
+            raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
+        self.watch = Watch(cast(asyncio.Transport, self.transport), cast(asyncio.Protocol, self.protocol))
+
+    @property
+    def heard(self) -> Reply | None:
+        """The last reply, exactly."""
+        return self.watch.reply if self.watch else None
+
+
+async def open_session(endpoint: Endpoint, options: SessionOptions) -> Opened | ConnectFailure:
+    """One try. Whatever fails, nothing stays open."""
+    opening = _Opening(endpoint, options)
+    try:
+        return await opening.run()
+    except _Failed as failed:
+        opening.abort()
+        return failed.failure
+    except BaseException:
+        opening.abort()
+        raise
+
+
+class _Opening:
+    """The steps in order; `_stage` is the one a failure belongs to."""
+
+    def __init__(self, endpoint: Endpoint, options: SessionOptions) -> None:
+        self._endpoint = endpoint
+        self._options = options
+        self._times = options.timeouts
+        self._stage = Stage.CONNECT
+        self._server_name = _server_name(endpoint.name)
+        self._client = _Client(local_hostname=options.ehlo, start_tls=False)
+        self._encrypted = False
+
+    async def run(self) -> Opened:
+        if self._options.tls in (TlsMode.REQUIRED_STARTTLS, TlsMode.IMPLICIT) and self._server_name is None:
+            raise self._failed(f'"{escape(self._endpoint.name)}" is no name that a certificate can have')
+        greeting = await self._greeting(await self._dialled())
+        extensions = await self._extensions()
+        if self._wants_starttls(extensions):
+            await self._starttls(extensions)
+            extensions = await self._extensions()
+        if self._options.login:
+            await self._authenticate(extensions)
+        return Opened(self._open_transport(), greeting, extensions, self._tls())
+
+    def abort(self) -> None:
+        if self._client.watch is not None:
+            self._client.watch.transport.abort()
+
+    async def _dialled(self) -> socket.socket:
+        try:
+            return await dial(
+                self._endpoint.address, self._endpoint.port, source=self._options.source, within=self._times.connect
+            )
+        except TimeoutError:
+            raise self._failed(f"no connection within {self._times.connect:g} s") from None
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
+
+    async def _greeting(self, connection: socket.socket) -> Reply:
+        self._stage = Stage.GREETING
+        self._encrypted = self._options.tls is TlsMode.IMPLICIT
+        context = self._options.contexts.verifying if self._encrypted else None
+        name, within = self._server_name or self._endpoint.address, self._times.greeting
+        return await self._step(self._client.greet(connection, name=name, context=context, within=within), within=within)
+
+    async def _extensions(self) -> dict[str, str]:
+        self._stage = Stage.EHLO
+        try:
+            await self._step(self._client.ehlo(timeout=self._times.ehlo), within=self._times.ehlo)
+        except _Failed as failed:
+            if failed.failure.reply is None or not failed.failure.reply.is_permanent:
+                raise
+            await self._step(self._client.helo(timeout=self._times.ehlo), within=self._times.ehlo)
+            return {}
+        heard = self._client.heard
+        return extensions_of(heard) if heard else {}
+
+    def _wants_starttls(self, extensions: dict[str, str]) -> bool:
+        if self._options.tls is TlsMode.REQUIRED_STARTTLS:
+            return True
+        return self._options.tls is TlsMode.OPPORTUNISTIC and "STARTTLS" in extensions
+
+    async def _starttls(self, extensions: dict[str, str]) -> None:
+        self._stage = Stage.STARTTLS
+        if "STARTTLS" not in extensions:
+            raise self._failed("the server does not offer STARTTLS")
+        contexts = self._options.contexts
+        context = contexts.opportunistic if self._options.tls is TlsMode.OPPORTUNISTIC else contexts.verifying
+        within = self._times.ehlo
+        await self._step(self._client.secure(name=self._server_name, context=context, within=within), within=within)
+        self._encrypted = True
+
+    async def _authenticate(self, extensions: dict[str, str]) -> None:
+        self._stage = Stage.AUTH
+        mechanisms = mechanisms_of(extensions)
+        if not mechanisms & {"PLAIN", "LOGIN"}:
+            raise self._failed("the server offers neither AUTH PLAIN nor AUTH LOGIN")
+        method = self._client.auth_plain if "PLAIN" in mechanisms else self._client.auth_login
+        within = self._times.ehlo
+        await self._step(method(self._options.login, self._options.secret, timeout=within), within=within)
+
+    def _open_transport(self) -> asyncio.Transport:
+        """A server may have left since its last reply."""
+        watch = self._client.watch
+        if watch is None or watch.transport.is_closing():
+            raise self._broken(aiosmtplib.SMTPServerDisconnected("the server closed the connection"))
+        return watch.transport
+
+    def _tls(self) -> str:
+        if not self._encrypted:
+            return ""
+        session: ssl.SSLObject = self._open_transport().get_extra_info("ssl_object")
+        doubt = ""
+        if self._options.tls is TlsMode.OPPORTUNISTIC:
+            doubt = self._options.contexts.doubt(session, self._server_name or self._endpoint.name)
+        return f"{session.version()} unverified: {doubt}" if doubt else f"{session.version()} verified"
+
+    # Failures.
+
+    async def _step(self, step: Awaitable[_Value], *, within: float) -> _Value:
+        """What aiosmtplib raises, told once."""
+        try:
+            return await step
+        except aiosmtplib.SMTPTimeoutError as error:
+            raise self._failed(f"no reply within {within:g} s") from error
+        except aiosmtplib.SMTPResponseException as error:
+            raise self._refused(error.code, error.message) from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise self._broken(error) from error
+
+    def _refused(self, code: int, text: str) -> _Failed:
+        reply = self._client.heard if self._client.watch else _reply(code, text)
+        if reply is not None and reply.code >= 400:
+            return self._failed(str(reply), reply)
+        return self._failed(f'the server answered "{reply or escape(text)}"')
+
+    def _broken(self, error: BaseException) -> _Failed:
+        cut = self._client.watch.failure if self._client.watch else ""
+        if cut:  # somebody writes into the session: no reason to go on without TLS
+            return _Failed(ConnectFailure(self._stage, None, cut))
+        while error.__cause__ is not None:
+            error = error.__cause__
+        if isinstance(error, ssl.SSLError):
+            self._stage = Stage.STARTTLS
+        return self._failed(_words(error))
+
+    def _failed(self, text: str, reply: Reply | None = None) -> _Failed:
+        """TLS has failed when its own step did, and when the server just leaves at the first command inside."""
+        in_tls = self._stage is Stage.EHLO and self._encrypted and reply is None
+        return _Failed(ConnectFailure(self._stage, reply, text, tls_failed=self._stage is Stage.STARTTLS or in_tls))
+
+
+def _reply(code: int, text: str) -> Reply | None:
+    """What aiosmtplib gives, read as ours; None when it is no reply."""
+    *lines, last = text.encode("utf-8", "surrogateescape").split(b"\n")
+    wire = b"".join([*(b"%d-%s\r\n" % (code, line) for line in lines), b"%d %s\r\n" % (code, last)])
+    try:
+        return ReplyParser().feed(wire)[0]
+    except ReplyError:
+        return None
+
+
+def _server_name(name: str) -> str | None:
+    """What SNI may carry and a certificate may have; None for what ssl would refuse."""
+    bare = name.rstrip(".")
+    try:
+        return bare if bare and not bare.startswith(".") and bare.encode("idna") else None
+    except UnicodeError:
+        return None
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate does not verify: {error.verify_message.rstrip('.')}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS handshake failed: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    if isinstance(error, aiosmtplib.SMTPServerDisconnected):
+        return "the server closed the connection"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return escape(str(error))

@@ -1,0 +1,174 @@
+"""smtpclient.wire: an open session's two directions: commands out, replies in, in order, each awaited for a limited
+time.
+
+The wire knows how many replies the server owes. A reply that nobody asked for, octets that are no reply, a line or
+reply without end: after any of these it is unknown which reply answers which command, so the wire breaks: `failure`
+says why, the transport is cut, and every later call raises `Broken`. Replies that came before are still handed out.
+So it is with 421 and with a lost connection, whether something was awaited or the session was idle (RFC 5321 3.8: a
+server may close at any time).
+
+One timer serves all waits: a wait only moves the deadline, and the timer, when it goes off too early, sets itself
+again. `asyncio.timeout` per reply would take longer than the rest of a transaction's waiting.
+"""
+
+import asyncio
+from collections import deque
+
+from relay.mail.reply import Reply, ReplyError, ReplyParser
+
+_NEVER = float("inf")
+_SERVICE_CLOSING = 421
+
+
+class Broken(Exception):
+    """The session is over; the text says what ended it. Never leaves this package."""
+
+
+class Wire(asyncio.Protocol):
+    """Put on a connected transport by `take_over`."""
+
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_deadline",
+        "_limit",
+        "_loop",
+        "_owed",
+        "_parser",
+        "_paused",
+        "_replies",
+        "_transport",
+        "_waiter",
+        "failure",
+    )
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.failure = ""
+        self._loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._parser = ReplyParser()
+        self._replies: deque[Reply] = deque()  # come, not yet asked for
+        self._owed = 0  # asked for, not yet come
+        self._paused = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._deadline = _NEVER
+        self._limit = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = _NEVER
+
+    @classmethod
+    def take_over(cls, transport: asyncio.Transport) -> "Wire":
+        """From now on the transport's octets come here."""
+        wire = cls(transport)
+        transport.set_protocol(wire)  # does not call connection_made, which has nothing left to do
+        return wire
+
+    def send(self, octets: bytes, *, replies: int = 0) -> None:
+        """Write, and expect so many replies. Never blocks; see `drain`."""
+        if self.failure:
+            raise Broken(self.failure)
+        self._owed += replies
+        self._transport.write(octets)
+
+    async def reply(self, *, within: float) -> Reply:
+        """The next reply. within: seconds from now."""
+        while not self._replies:
+            await self._wait(within)
+        return self._replies.popleft()
+
+    async def drain(self, *, within: float) -> None:
+        """Until the transport takes more, or a reply has come."""
+        while self._paused and not self._replies:
+            await self._wait(within)
+
+    @property
+    def has_reply(self) -> bool:
+        return bool(self._replies)
+
+    def fail(self, text: str) -> None:
+        """Break the session: the first reason given stays."""
+        if self.failure:
+            return
+        self.failure = text
+        self._transport.abort()
+        self._wake()
+
+    def close(self) -> None:
+        """End in peace: what was written is still sent."""
+        if not self.failure:
+            self.failure = "closed by us"
+            self._transport.close()
+
+    async def _wait(self, within: float) -> None:
+        if self.failure:
+            raise Broken(self.failure)
+        self._limit = within
+        self._deadline = self._loop.time() + within
+        if self._deadline < self._alarm_at:
+            self._set_alarm()
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            self._deadline = _NEVER
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = self._deadline
+        self._alarm = self._loop.call_at(self._deadline, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm, self._alarm_at = None, _NEVER
+        if self._loop.time() >= self._deadline:
+            what = "the server took nothing" if self._paused else "no reply"
+            self.fail(f"{what} within {self._limit:g} s")
+        elif self._deadline < _NEVER:
+            self._set_alarm()
+
+    # What the event loop calls.
+
+    def data_received(self, data: bytes) -> None:
+        if self.failure:
+            return
+        try:
+            replies = self._parser.feed(data)
+        except ReplyError as error:
+            self.fail(str(error))
+            return
+        for reply in replies:
+            self._take(reply)
+        if self._parser.pending and not self._owed:
+            self.fail("the server sent what was not asked for")
+        self._wake()
+
+    def _take(self, reply: Reply) -> None:
+        if self._owed:
+            self._owed -= 1
+            self._replies.append(reply)
+        elif reply.code != _SERVICE_CLOSING:
+            self.fail(f"the server sent a reply to nothing: {reply}")
+        if reply.code == _SERVICE_CLOSING:
+            self.fail(f"the server ended the session: {reply}")
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.fail("the server closed the connection")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.fail(f"connection lost: {exc}" if exc else "connection lost")
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+
