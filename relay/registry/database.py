@@ -112,7 +112,7 @@ def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Pat
     if version > len(scripts):
         raise SpoolVersion(
             f"{path} has version {version}; this relay knows versions up to {len(scripts)}",
-            remedy="Run the newer relay that wrote it, or restore a backup made with this one; the file was left as it is.",
+            remedy="Run the newer relay that wrote it, or restore a backup made with this one; nothing was changed.",
         )
     if version == 0:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -132,7 +132,7 @@ def exclusive(path: Path, *, patience: float) -> Iterator[None]:
 
 
 def _lock(descriptor: int, path: Path, *, until: float) -> None:
-    # Polled, for flock cannot wait with a deadline, and a process stopped while it holds the lock must not stop all others.
+    # Polled, for flock cannot wait with a deadline, and a process stopped with the lock must not stop all others.
     while True:
         try:
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +163,8 @@ def _connect(path: Path, *, mode: str, wait: float = BUSY_SECONDS) -> sqlite3.Co
     connection.row_factory = sqlite3.Row
     # FULL: a change reported as done survives a power cut. secure_delete: removed keys and hashes are overwritten.
     connection.executescript(
-        f"PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = {WAL_LIMIT};"
+        "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
+        f"PRAGMA journal_size_limit = {WAL_LIMIT};"
     )
     return connection
 
