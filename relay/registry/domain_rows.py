@@ -16,7 +16,8 @@ from relay.registry.nearest import not_found
 
 _KEYS = (
     "SELECT domain.name, selector, algorithm, private_pem, public_record, dkim_key.created_at, state, seen_at,"
-    " retired_at FROM dkim_key JOIN domain ON domain.id = dkim_key.domain ORDER BY dkim_key.created_at DESC, dkim_key.id"
+    " retired_at FROM dkim_key JOIN domain ON domain.id = dkim_key.domain"
+    " ORDER BY dkim_key.created_at DESC, dkim_key.id"
 )
 
 

@@ -10,6 +10,7 @@ two bad days half a year apart are not taken for one dead mailbox.
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from relay.mail.address import AddressError, ascii_domain, domain_of, local_of
 from relay.mail.suppression import Cause, Strike, Suppression
@@ -19,10 +20,17 @@ CLEANED_AT_ONCE = 1000
 # Expired rows stay for a while: a clock that jumped ahead and back must not have cost the evidence.
 CLEANING_DELAY = 7 * 86400.0
 
-COLUMNS = "address, cause, created_at, expires_at, scope, message, reply"  # in the order of Suppression's fields
-_VALID = "(expires_at = 0 OR expires_at > :now)"
-ADD = (
-    f"INSERT INTO suppression ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_LOOKUP = (
+    "SELECT address, cause, created_at, expires_at, scope, message, reply FROM suppression"
+    " WHERE address = ? AND scope = ? AND (expires_at = 0 OR expires_at > ?)"
+)
+_PAGE = (
+    "SELECT address, cause, created_at, expires_at, scope, message, reply, id FROM suppression"
+    " WHERE id > ? AND (expires_at = 0 OR expires_at > ?) ORDER BY id LIMIT ?"
+)
+ADD = (  # with the values of `row_of`
+    "INSERT INTO suppression (address, cause, created_at, expires_at, scope, message, reply)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (address, scope) DO UPDATE SET cause = excluded.cause, created_at = excluded.created_at,"
     " expires_at = excluded.expires_at, message = excluded.message, reply = excluded.reply"
     " WHERE suppression.expires_at <> 0 AND (excluded.expires_at = 0 OR excluded.expires_at > suppression.expires_at)"
@@ -53,7 +61,7 @@ def domain_key(domain: str) -> str:
 
 
 def row_of(suppression: Suppression) -> tuple[str | float, ...]:
-    """The values of COLUMNS."""
+    """The values `ADD` asks for."""
     return (
         *(key(suppression.address), suppression.cause.value, suppression.created_at, suppression.expires_at),
         *(suppression.scope, suppression.message, suppression.reply),
@@ -73,9 +81,6 @@ def lookup(connection: sqlite3.Connection, address: str, scopes: Sequence[str], 
         if row is not None and (found is None or _lasts_longer(row["expires_at"], found["expires_at"])):
             found = row
     return None if found is None else from_row(found)
-
-
-_LOOKUP = f"SELECT {COLUMNS} FROM suppression WHERE address = ? AND scope = ? AND (expires_at = 0 OR expires_at > ?)"
 
 
 def _lasts_longer(one: float, other: float) -> bool:
@@ -100,7 +105,8 @@ def select(connection: sqlite3.Connection, wanted: Filter, *, limit: int, offset
     """In force at `now`, newest first."""
     condition, parameters = _condition(wanted, now=now)
     rows = connection.execute(
-        f"SELECT {COLUMNS} FROM suppression WHERE {condition} ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset",
+        "SELECT address, cause, created_at, expires_at, scope, message, reply FROM suppression"  # noqa: S608  # see _TERMS
+        f" WHERE {condition} ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset",
         parameters | {"limit": limit, "offset": offset},
     )
     return [from_row(row) for row in rows]
@@ -108,36 +114,38 @@ def select(connection: sqlite3.Connection, wanted: Filter, *, limit: int, offset
 
 def count(connection: sqlite3.Connection, wanted: Filter, *, now: float) -> int:
     condition, parameters = _condition(wanted, now=now)
-    ((number,),) = connection.execute(f"SELECT count(*) FROM suppression WHERE {condition}", parameters)
+    question = f"SELECT count(*) FROM suppression WHERE {condition}"  # noqa: S608  # see _TERMS
+    ((number,),) = connection.execute(question, parameters)
     return int(number)
 
 
 def page(connection: sqlite3.Connection, *, after: int, limit: int, now: float) -> tuple[list[Suppression], int]:
     """Those in force with a row number over `after`, in its order, and the last number (`after` at the end)."""
-    rows = connection.execute(
-        f"SELECT {COLUMNS}, id FROM suppression WHERE id > :after AND {_VALID} ORDER BY id LIMIT :limit",
-        {"after": after, "limit": limit, "now": now},
-    ).fetchall()
+    rows = connection.execute(_PAGE, (after, now, limit)).fetchall()
     return [from_row(row[:7]) for row in rows], rows[-1]["id"] if rows else after
 
 
+_TERMS = MappingProxyType(
+    {
+        "address": "address = :address",
+        "domain": "substr(address, -length(:domain)) = :domain",
+        "cause": "cause = :cause",
+        "scope": "scope = :scope",
+    }
+)
+
+
 def _condition(wanted: Filter, *, now: float) -> tuple[str, dict[str, str | float]]:
-    terms = [_VALID]
-    parameters: dict[str, str | float] = {"now": now}
-    for term, name, value in (
-        ("address = :address", "address", key(wanted.address) if wanted.address else ""),
-        (
-            "substr(address, -length(:domain)) = :domain",
-            "domain",
-            f"@{domain_key(wanted.domain)}" if wanted.domain else "",
-        ),
-        ("cause = :cause", "cause", wanted.cause or ""),
-        ("scope = :scope", "scope", wanted.scope),
-    ):
-        if value:
-            terms.append(term)
-            parameters[name] = value
-    return " AND ".join(terms), parameters
+    """Only the terms asked for, so that an index can serve them; every value is a parameter."""
+    values: dict[str, str | float] = {
+        "address": key(wanted.address) if wanted.address else "",
+        "domain": f"@{domain_key(wanted.domain)}" if wanted.domain else "",
+        "cause": wanted.cause or "",
+        "scope": wanted.scope,
+    }
+    asked = {name: value for name, value in values.items() if value}
+    terms = ["(expires_at = 0 OR expires_at > :now)", *(_TERMS[name] for name in asked)]
+    return " AND ".join(terms), asked | {"now": now}
 
 
 def absorb(

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from relay.mail.suppression import Strike, Suppression
@@ -94,10 +95,8 @@ class Suppressions:
         yield header(form)
         now, after = self._now(), 0
         while True:
-            start = after
-            page, after = await self._database.read(
-                lambda connection, start=start: rows.page(connection, after=start, limit=EXPORT_PAGE, now=now)
-            )
+            question = partial(rows.page, after=after, limit=EXPORT_PAGE, now=now)
+            page, after = await self._database.read(question)
             if not page:
                 return
             yield write(page, form)
@@ -115,9 +114,10 @@ def _stage(lines: Iterable[str], form: Format, *, now: float) -> sqlite3.Connect
     """Everything read and checked before the lock is asked for, in a temporary file that goes with its connection."""
     staged = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     try:
-        staged.executescript(f"CREATE TABLE line ({rows.COLUMNS}); BEGIN")
-        marks = ", ".join("?" for _ in rows.COLUMNS.split(","))
-        staged.executemany(f"INSERT INTO line VALUES ({marks})", map(rows.row_of, read(lines, form, now=now)))
+        staged.executescript("CREATE TABLE line (address, cause, created_at, expires_at, scope, message, reply); BEGIN")
+        staged.executemany(
+            "INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?)", map(rows.row_of, read(lines, form, now=now))
+        )
         staged.execute("COMMIT")
     except BaseException:
         staged.close()
