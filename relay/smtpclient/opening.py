@@ -1,5 +1,4 @@
-"""smtpclient.opening: from nothing to a session in which MAIL may come: greeting, EHLO, STARTTLS or TLS, AUTH, by
-aiosmtplib.
+"""smtpclient.opening: from nothing to a session in which MAIL may come: greeting, EHLO, STARTTLS or TLS, AUTH.
 
 aiosmtplib speaks, over our socket and with our TLS contexts; its exceptions become `ConnectFailure` here and nowhere
 else. When the session is open its transport is handed over and the aiosmtplib object dropped (it would never notice
@@ -15,16 +14,16 @@ import socket
 import ssl
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import aiosmtplib
 
-from relay.mail.reply import Reply, ReplyError, ReplyParser, escape
+from relay.mail.reply import Reply, escape
 from relay.mail.verdict import Stage
+from relay.smtpclient.client import WatchedClient, reply_of
 from relay.smtpclient.dial import dial
 from relay.smtpclient.ehlo import extensions_of, mechanisms_of
 from relay.smtpclient.endpoint import ConnectFailure, Endpoint, SessionOptions, TlsMode
-from relay.smtpclient.watch import Watch
 
 _Value = TypeVar("_Value")
 
@@ -45,42 +44,6 @@ class _Failed(Exception):
     def __init__(self, failure: ConnectFailure) -> None:
         super().__init__(failure.text)
         self.failure = failure
-
-
-class _Client(aiosmtplib.SMTP):
-    """aiosmtplib, telling the watch of each command."""
-
-    watch: Watch | None = None
-
-    async def execute_command(self, *args: bytes, timeout: Any = None) -> aiosmtplib.SMTPResponse:
-        if self.watch is not None:
-            self.watch.expect()
-        return await super().execute_command(*args, timeout=timeout)
-
-    async def greet(self, connection: socket.socket, *, name: str, context: ssl.SSLContext | None, within: float) -> Reply:
-        """The greeting, after the TLS handshake where there is a context."""
-        greeting = await self.connect(
-            sock=connection, hostname=name, use_tls=context is not None, tls_context=context, timeout=within
-        )
-        self._set_watch()
-        return _reply(greeting.code, greeting.message) or Reply(greeting.code, "", "")
-
-    async def secure(self, *, name: str | None, context: ssl.SSLContext, within: float) -> None:
-        if self.watch is not None:
-            self.watch.expect()
-        await self.starttls(server_hostname=name, tls_context=context, timeout=within)
-        self._set_watch()
-
-    def _set_watch(self) -> None:
-        """On the transport as it is now; TLS makes a new one."""
-        if self.transport is None or self.protocol is None:
-            raise aiosmtplib.SMTPServerDisconnected("the server closed the connection")
-        self.watch = Watch(cast(asyncio.Transport, self.transport), cast(asyncio.Protocol, self.protocol))
-
-    @property
-    def heard(self) -> Reply | None:
-        """The last reply, exactly."""
-        return self.watch.reply if self.watch else None
 
 
 async def open_session(endpoint: Endpoint, options: SessionOptions) -> Opened | ConnectFailure:
@@ -105,7 +68,7 @@ class _Opening:
         self._times = options.timeouts
         self._stage = Stage.CONNECT
         self._server_name = _server_name(endpoint.name)
-        self._client = _Client(local_hostname=options.ehlo, start_tls=False)
+        self._client = WatchedClient(local_hostname=options.ehlo, start_tls=False)
         self._encrypted = False
 
     async def run(self) -> Opened:
@@ -139,7 +102,8 @@ class _Opening:
         self._encrypted = self._options.tls is TlsMode.IMPLICIT
         context = self._options.contexts.verifying if self._encrypted else None
         name, within = self._server_name or self._endpoint.address, self._times.greeting
-        return await self._step(self._client.greet(connection, name=name, context=context, within=within), within=within)
+        greeting = self._client.greet(connection, name=name, context=context, within=within)
+        return await self._step(greeting, within=within)
 
     async def _extensions(self) -> dict[str, str]:
         self._stage = Stage.EHLO
@@ -207,7 +171,7 @@ class _Opening:
             raise self._broken(error) from error
 
     def _refused(self, code: int, text: str) -> _Failed:
-        reply = self._client.heard if self._client.watch else _reply(code, text)
+        reply = self._client.heard if self._client.watch else reply_of(code, text)
         if reply is not None and reply.code >= 400:
             return self._failed(str(reply), reply)
         return self._failed(f'the server answered "{reply or escape(text)}"')
@@ -226,16 +190,6 @@ class _Opening:
         """TLS has failed when its own step did, and when the server just leaves at the first command inside."""
         in_tls = self._stage is Stage.EHLO and self._encrypted and reply is None
         return _Failed(ConnectFailure(self._stage, reply, text, tls_failed=self._stage is Stage.STARTTLS or in_tls))
-
-
-def _reply(code: int, text: str) -> Reply | None:
-    """What aiosmtplib gives, read as ours; None when it is no reply."""
-    *lines, last = text.encode("utf-8", "surrogateescape").split(b"\n")
-    wire = b"".join([*(b"%d-%s\r\n" % (code, line) for line in lines), b"%d %s\r\n" % (code, last)])
-    try:
-        return ReplyParser().feed(wire)[0]
-    except ReplyError:
-        return None
 
 
 def _server_name(name: str) -> str | None:
