@@ -75,6 +75,7 @@ class Couriers:
         self._open = 0
         self._open_to_trouble = 0
         self._stopped = False
+        self._rested = asyncio.Event()
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -84,6 +85,19 @@ class Couriers:
     @property
     def at_work(self) -> int:
         return sum(site.couriers for site in self._sites.values())
+
+    async def finished(self) -> None:
+        """No courier is at work."""
+        while self.at_work:
+            await self._rested.wait()
+            self._rested.clear()
+
+    def reconfigure(self, *, dialler: Dialler, profiles: Profiles) -> None:
+        """For connections and sites from now on; a known site keeps its governor's window and takes the new profile."""
+        self._dialler = dialler
+        self._profiles = profiles
+        for site in self._sites.values():
+            site.governor.profile = profiles.for_host(site.destination.hosts[0].name)
 
     def attach(self, scheduler: "Scheduler") -> None:
         """The scheduler that takes a troubled site's mail back."""
@@ -165,6 +179,7 @@ class Couriers:
                     break
         finally:
             site.couriers -= 1
+            self._rested.set()
             if line is not None:
                 self._leave(site, line)
         self._pump(site)

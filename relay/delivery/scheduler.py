@@ -11,7 +11,7 @@ is climbed for it. A recipient past its expiry ends here, attempted or not.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from relay.config.models import Delivery
@@ -21,7 +21,7 @@ from relay.delivery.destination import Destination, Destinations, Resolution, Un
 from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Site
-from relay.delivery.window import Window
+from relay.delivery.window import Claim, Window
 from relay.mail.envelope import Envelope
 from relay.spool import Cursor, QueuedRecipient, Spool
 
@@ -106,10 +106,27 @@ class Scheduler:
             self.window.unpark(domain)
         self._wake.set()
 
+    def drop(self, claims: Set[Claim]) -> None:
+        """An operator held or cancelled these: they are taken out of every line. What is under way ends by itself."""
+        for jobs in (lookup.jobs for lookup in self._lookups.values()):
+            self._drop_from(jobs, claims)
+        for site in self._couriers.sites.values():
+            jobs = site.take_all()
+            self._drop_from(jobs, claims)
+            for job in jobs:
+                site.add(job)
+
+    def _drop_from(self, jobs: list[Job], claims: Set[Claim]) -> None:
+        for job in jobs:
+            dropped = [each for each in job.recipients if (job.message.id, each.position) in claims]
+            job.recipients = [each for each in job.recipients if each not in dropped]
+            self.forget(dropped)
+        jobs[:] = [job for job in jobs if job.recipients]
+
     def forget(self, recipients: Iterable[QueuedRecipient]) -> None:
         """Settled or given back: there is room again."""
         for recipient in recipients:
-            self.window.release(recipient.domain, (recipient.message.id, recipient.position))
+            self.window.release(recipient.recipient.domain, (recipient.message.id, recipient.position))
 
     # The walk.
 
@@ -146,9 +163,9 @@ class Scheduler:
     def _admit(self, row: QueuedRecipient) -> bool:
         if self.window.is_claimed((row.message.id, row.position)):
             return False
-        if self.window.admits(row.domain, now=self._now()):
+        if self.window.admits(row.recipient.domain, now=self._now()):
             return True
-        self.window.mark_more(row.domain)
+        self.window.mark_more(row.recipient.domain)
         return False
 
     async def _refill(self) -> None:
@@ -167,7 +184,7 @@ class Scheduler:
 
     def _dispatch(self, recipients: Sequence[QueuedRecipient]) -> None:
         for recipient in recipients:
-            self.window.claim(recipient.domain, (recipient.message.id, recipient.position))
+            self.window.claim(recipient.recipient.domain, (recipient.message.id, recipient.position))
         for job in _jobs(recipients, most=self._settings.recipients):
             self._route(job)
 
@@ -244,10 +261,10 @@ def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:
     jobs: list[Job] = []
     open_jobs: dict[tuple[str, str], Job] = {}
     for recipient in recipients:
-        key = (recipient.message.id, recipient.domain)
+        key = (recipient.message.id, recipient.recipient.domain)
         job = open_jobs.get(key)
         if job is None or len(job.recipients) >= most:
-            job = open_jobs[key] = Job(recipient.message, recipient.domain, [])
+            job = open_jobs[key] = Job(recipient.message, recipient.recipient.domain, [])
             jobs.append(job)
         job.recipients.append(recipient)
     return jobs

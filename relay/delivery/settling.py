@@ -26,18 +26,11 @@ FULL_AGAIN = 1.0
 LATE = 300.0  # seconds past its expiry within which a last attempt that was due then is still made
 
 
-class Reporter(Protocol):
+class Reports(Protocol):
     """Reception's part: a report, completed and signed."""
 
-    async def report(self, message: QueuedMessage, action: Action, judgements: Sequence["Reported"]) -> NewMessage:
+    async def about(self, message: QueuedMessage, action: Action, judgements: Sequence[Judgement]) -> NewMessage:
         """The DSN to the message's sender about these recipients."""
-
-
-class Reported(Protocol):
-    """What a report tells of one recipient; `Judgement` is one."""
-
-    @property
-    def recipient(self) -> QueuedRecipient: ...
 
 
 class Facts(Protocol):
@@ -57,7 +50,7 @@ class Settling:
         *,
         spool: Spool,
         judge: Judge,
-        reporter: Reporter,
+        reports: Reports,
         contents: "Contents",
         facts: Facts,
         now: Callable[[], float],
@@ -68,7 +61,7 @@ class Settling:
         self.idle = asyncio.Event()
         self.idle.set()
         self._spool = spool
-        self._reporter = reporter
+        self._reporting = reports
         self._contents = contents
         self._facts = facts
         self._now = now
@@ -159,7 +152,7 @@ class Settling:
         for action in Action:
             told = [each for each in judgements if each.report is action]
             if told:
-                reports.append(await self._reporter.report(message, action, told))
+                reports.append(await self._reporting.about(message, action, told))
                 self._facts.reported(action)
         return tuple(reports)
 

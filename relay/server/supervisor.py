@@ -69,6 +69,7 @@ class Supervisor:
     log: Log
     drain: float
     reload: Callable[[], bool]
+    restarted: Callable[[], None]
     _slots: list[Slot] = field(default_factory=list)
     _stopping_since: float = 0.0
     _exit_code: int = os.EX_OK
@@ -210,7 +211,7 @@ class Supervisor:
         ran_well = time.monotonic() - worker.started_at >= SETTLED_AFTER
         slot.failures = 0 if ran_well else slot.failures + 1
         slot.start_at = time.monotonic() + (min(LONGEST_WAIT, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0)
-        self.switchboard.restarted()
+        self.restarted()
 
     def _end_the_hung(self) -> None:
         now = time.monotonic()

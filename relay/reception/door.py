@@ -1,6 +1,6 @@
-"""reception: the one door into the spool.
+"""reception.door: what was submitted, completed, signed and spooled.
 
-Whatever Relay will deliver comes through here: mail that was submitted, and Relay's own reports. A message is completed (RFC 6409
+A message is completed (RFC 6409
 8), checked against what its credential may say, DKIM-signed and only then spooled, so every attempt sends the same octets.
 The positive reply is given only once the message is durable; a client that goes away meanwhile changes nothing (the commit is
 shielded by the spool). What is refused is refused with a reply of our own words; our own trouble is a 4xx and never a 5xx.
@@ -9,29 +9,23 @@ A message that can be delivered at once is handed to the scheduler in memory aft
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from relay.config.models import Retry, Stream, SubmissionLimits
-from relay.dkim import BodyHash, KeyRing, body_hash, sign
 from relay.errors import SpoolError, SpoolFull
 from relay.log import Log
-from relay.mail import dsn
-from relay.mail.address import ascii_domain, domain_of
 from relay.mail.eightbit import encode_8bit
-from relay.mail.envelope import NULL_SENDER, Envelope, Recipient
-from relay.mail.message import Header, HeaderRefused, complete, parse_header, relay_expires, split_content
+from relay.mail.envelope import Envelope, Recipient
+from relay.mail.message import Header, HeaderRefused, complete, parse_header, relay_expires
 from relay.mail.queue_id import accepted_at
 from relay.mail.received import format_received
 from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
+from relay.reception.signing import Signing
+from relay.reception.terms import Terms
 from relay.registry.credentials import Credential, OnSuppressed, Reports, State
-from relay.spool import Content, IncomingFile, NewMessage, QueuedMessage, QueuedRecipient, Spool, StoredContent
-
-IN_THREAD = 256 * 1024  # octets of body from which hashing leaves the event loop (4.6 ms/MB)
-FULL_REPORT = 50 * 1024  # octets of a message returned whole with RET=FULL
-
+from relay.spool import Content, IncomingFile, NewMessage, QueuedRecipient, Spool
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
@@ -74,22 +68,6 @@ class Facts(Protocol):
     def accepted(self, message: NewMessage, *, commit_seconds: float) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What of the configuration reception needs; replaced as a whole on reload."""
-
-    hostname: str
-    retry: Retry
-    streams: Mapping[str, Stream]
-    limits: SubmissionLimits
-    show_client: bool
-
-    def expiry_of(self, stream: str) -> float:
-        """Seconds."""
-        named = self.streams.get(stream)
-        return named.expire if named else self.retry.expire
-
-
 Authorize = Callable[[Credential, Header], Reply | None]
 Suppressed = Callable[[str, Credential], Suppression | None]
 
@@ -102,18 +80,18 @@ class Reception:
         *,
         spool: Spool,
         delivery: Delivery,
-        keyring: KeyRing,
+        signing: Signing,
         authorize: Authorize,
         suppressed: Suppressed,
-        terms: Terms,
+        terms: Callable[[], Terms],
         facts: Facts,
         log: Log,
         now: Callable[[], float],
     ) -> None:
-        self.terms = terms
+        self._terms = terms
         self._spool = spool
         self._delivery = delivery
-        self._keyring = keyring
+        self._signing = signing
         self._authorize = authorize
         self._suppressed = suppressed
         self._facts = facts
@@ -137,7 +115,7 @@ class Reception:
                 submitted.file.discard()
 
     async def _receive(self, submitted: Submitted) -> Reply:
-        limits = self.terms.limits
+        limits = self._terms().limits
         header = parse_header(submitted.header, size_limit=limits.header_size, received_limit=limits.received_fields)
         refusal = self._authorize(submitted.credential, header)
         if refusal is not None:
@@ -146,7 +124,7 @@ class Reception:
         if submitted.eight_bit and submitted.credential.encode_8bit:
             submitted, header = await self._encoded(submitted, header)
         header = self._completed(submitted, header)
-        content, signer = await self._signed(header, submitted.body, submitted.file)
+        content, signer = await self._signing.sign(header, submitted.body, submitted.file)
         message = self._message(submitted, header, content, signer, lifetime)
         await self._accept(message)
         return Reply(250, "2.0.0", f"Ok: queued as {message.id}")
@@ -156,48 +134,31 @@ class Reception:
         body = submitted.body if submitted.file is None else await asyncio.to_thread(submitted.file.path.read_bytes)
         encoded_header, encoded_body = await asyncio.to_thread(encode_8bit, submitted.header, body)
         changed = replace(submitted, header=encoded_header, body=encoded_body, file=None, eight_bit=not encoded_body.isascii())
-        return changed, parse_header(encoded_header, size_limit=2 * self.terms.limits.header_size)
+        return changed, parse_header(encoded_header, size_limit=2 * self._terms().limits.header_size)
 
     def _completed(self, submitted: Submitted, header: Header) -> Header:
         now = accepted_at(submitted.id)
         recipients = submitted.envelope.recipients
         received = format_received(
             ehlo=submitted.ehlo,
-            client=submitted.client if self.terms.show_client else "",
-            hostname=self.terms.hostname,
+            client=submitted.client if self._terms().show_client else "",
+            hostname=self._terms().hostname,
             protocol=submitted.protocol,
             tls=submitted.tls,
             queue_id=submitted.id,
             recipient=recipients[0].address if len(recipients) == 1 else "",
             now=now,
         )
-        return complete(header, received=received, now=now, hostname=self.terms.hostname, message_id_token=submitted.id)
-
-    async def _signed(self, header: Header, body: bytes, file: IncomingFile | None) -> tuple[Content, str]:
-        """The content with its signatures, and the domain that signed: "" when none has a key."""
-        signer = self._signer(header.from_addresses)
-        keys = self._keyring.keys_for(signer) if signer else ()
-        head = header.encode()
-        if keys:
-            head = sign(header.fields, await _digest(body, file), keys, now=self._now()) + head
-        return Content(head, body, file), signer
-
-    def _signer(self, from_addresses: Sequence[str]) -> str:
-        """The first From address whose domain, or a parent, has a key."""
-        for address in from_addresses:
-            domain = self._keyring.domain_for(ascii_domain(domain_of(address)))
-            if domain:
-                return domain
-        return ""
+        return complete(header, received=received, now=now, hostname=self._terms().hostname, message_id_token=submitted.id)
 
     def _message(
         self, submitted: Submitted, header: Header, content: Content, signer: str, lifetime: float | None
     ) -> NewMessage:
         credential, now = submitted.credential, accepted_at(submitted.id)
-        longest = self.terms.expiry_of(credential.stream)
+        longest = self._terms().expiry_of(credential.stream)
         owed, suppressed = self._partition(submitted.envelope.recipients, credential)
         needs_utf8 = submitted.envelope.smtputf8 and not _is_ascii(submitted.envelope, header)
-        stream = self.terms.streams.get(credential.stream)
+        stream = self._terms().streams.get(credential.stream)
         return NewMessage(
             id=submitted.id,
             accepted_at=now,
@@ -253,59 +214,6 @@ class Reception:
         elif not message.held:
             self._delivery.stored(sorted({each.domain for each in message.envelope.recipients}))
 
-    async def report(self, message: QueuedMessage, action: dsn.Action, told: Sequence[dsn.Told]) -> NewMessage:
-        """A DSN about `message` to its sender, from postmaster at its sender domain, signed with that domain's key."""
-        original = await self._spool.content(message.id)
-        queue_id = self._spool.next_id()
-        now = accepted_at(queue_id)
-        domain = message.sender_domain or self.terms.hostname
-        octets = dsn.build(
-            action=action,
-            told=told,
-            message=message,
-            original=_returned(original, message),
-            whole=_returns_whole(original, message),
-            reporter=self.terms.hostname,
-            postmaster=f"postmaster@{domain}",
-            message_id=f"<{queue_id}@{self.terms.hostname}>",
-            now=now,
-        )
-        header_octets, body = split_content(octets)
-        header = parse_header(header_octets)
-        received = format_received(
-            ehlo="",
-            client="",
-            hostname=self.terms.hostname,
-            protocol="",
-            tls="",
-            queue_id=queue_id,
-            recipient=message.sender,
-            now=now,
-        )
-        header = complete(header, received=received, now=now, hostname=self.terms.hostname, message_id_token=queue_id)
-        content, signer = await self._signed(header, body, None)
-        eight_bit = not octets.isascii()
-        return NewMessage(
-            id=queue_id,
-            accepted_at=now,
-            expires_at=now + self.terms.expiry_of(message.stream),
-            credential=message.credential,
-            stream=message.stream,
-            sender_domain=signer or domain,
-            envelope=Envelope(
-                sender=NULL_SENDER,
-                recipients=(Recipient(message.sender, notify="NEVER"),),
-                body="8BITMIME" if eight_bit else "7BIT",
-                smtputf8=not message.sender.isascii(),
-            ),
-            content=content,
-            size=content.size,
-            header_from=f"postmaster@{domain}",
-            subject=header.subject,
-            header_message_id=header.message_id,
-            reports=False,
-        )
-
 
 def _is_ascii(envelope: Envelope, header: Header) -> bool:
     return (
@@ -313,29 +221,3 @@ def _is_ascii(envelope: Envelope, header: Header) -> bool:
         and all(each.address.isascii() for each in envelope.recipients)
         and all(field.raw.isascii() for field in header.fields)
     )
-
-
-async def _digest(body: bytes, file: IncomingFile | None) -> bytes:
-    if file is not None:
-        return await asyncio.to_thread(_digest_of_file, file)
-    if len(body) > IN_THREAD:
-        return await asyncio.to_thread(body_hash, body)
-    return body_hash(body)
-
-
-def _digest_of_file(file: IncomingFile) -> bytes:
-    whole = BodyHash()
-    with file.path.open("rb", buffering=0) as octets:
-        while chunk := octets.read(IN_THREAD):
-            whole.update(chunk)
-    return whole.digest()
-
-
-def _returns_whole(original: StoredContent, message: QueuedMessage) -> bool:
-    return message.ret == "FULL" and len(original.head) + original.body_size <= FULL_REPORT
-
-
-def _returned(original: StoredContent, message: QueuedMessage) -> bytes:
-    """RFC 3461 4.3: the headers, unless RET=FULL asks for a message that is not too large."""
-    return original.head + original.body if _returns_whole(original, message) else original.head
-

@@ -1,0 +1,33 @@
+"""server.guard: the guessing guard for the machine.
+
+Each worker counts what it sees and what the others tell it, so a guesser gets no fresh start by reaching another worker. What
+is told arrives within a millisecond or so; a limit may be passed by what is under way just then.
+"""
+
+from relay.server.switchboard import Board
+from relay.submission.guessing import Guessing
+
+
+class SharedGuard:
+    """A `services.Guard` over one worker's Guessing and the board."""
+
+    def __init__(self, own: Guessing, board: Board) -> None:
+        self._own = own
+        self._board = board
+
+    def locked(self, *, address: str, now: float) -> float:
+        return self._own.locked(address=address, now=now)
+
+    def locked_pair(self, *, address: str, login: str, now: float) -> float:
+        return self._own.locked_pair(address=address, login=login, now=now)
+
+    def known_at(self, *, address: str, login: str) -> float:
+        return self._own.known_at(address=address, login=login)
+
+    def failed(self, *, address: str, login: str, now: float) -> None:
+        self._own.failed(address=address, login=login, now=now)
+        self._board.auth_failed(address=address, login=login)
+
+    def succeeded(self, *, address: str, login: str, now: float) -> None:
+        self._own.succeeded(address=address, login=login, now=now)
+        self._board.auth_succeeded(address=address, login=login)
