@@ -27,7 +27,7 @@ DOMAIN_LIMIT = 253
 LABEL_LIMIT = 63
 _SHORT = 64  # an address of so many characters cannot break a limit
 
-_ATEXT = "A-Za-z0-9!#$%&'*+/=?^_`{|}~-"
+_ATEXT = "-A-Za-z0-9!#$%&'*+/=?^_`{|}~"
 _LABEL = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
 _NAME = rf"(?:{_LABEL}\.)*+(?![0-9]++(?![A-Za-z0-9-])){_LABEL}"  # a last label that is a number would be an IP address
 _PLAIN_TEXT = rf"([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@({_NAME})"
@@ -188,7 +188,7 @@ def same(one: str, other: str) -> bool:
 
 def _comparable(address: str) -> str:
     domain = domain_of(address)
-    return domain if domain.isascii() else ascii_domain(domain)
+    return domain.lower() if domain.isascii() else ascii_domain(domain)
 
 
 @dataclass(frozen=True, slots=True)
