@@ -144,6 +144,8 @@ def _check_group_name(words: list[_Token], *, in_group: bool) -> None:
         raise AddressError("a group stands within a group")
     if not words:
         raise AddressError('there is a ":" with no group name before it')
+    if any(word.kind == "<" for word in words):
+        raise AddressError("an address has a source route; write the mailbox alone")  # RFC 5322 4.4, obs-route
     _check_phrase(words)
 
 

@@ -6,7 +6,8 @@ reach a terminal, a log or another peer with control characters in it.
 
 `ReplyParser` is sans-IO: octets in, whole replies out, whatever the chunks. It is linear and bounded (a line, a reply).
 What is no reply raises `ReplyError`, and goes on raising: after that nobody knows which reply answers which command, so
-the caller treats it as transient and closes the connection. It never bounces mail.
+the caller treats it as transient and closes the connection. It never bounces mail. Whole replies before it are
+given first, also of the same chunk: a 250 to the final dot counts although garbage follows.
 
 Codes from 200 to 599 are taken, though RFC 5321 gives the middle digit only 0 to 5: 571 and 591 exist in the field. A
 line may end in a bare LF, which is how some servers write; a code that changes within one reply is a desync.
@@ -105,33 +106,37 @@ class ReplyError(ValueError):
 
 
 class ReplyParser:
-    """Octets in, replies out. `pending` is true while a reply has begun and not ended."""
+    """Octets in, replies out. `failure` says what came that is no reply, "" while all is well."""
 
-    __slots__ = ("_code", "_failure", "_lines", "_partial", "_size")
+    __slots__ = ("_code", "_lines", "_partial", "_size", "failure")
 
     def __init__(self) -> None:
         self._partial = bytearray()  # a line that has not ended
         self._lines: list[bytes] = []  # lines of a reply that has not ended
         self._code = b""
         self._size = 0
-        self._failure = ""
+        self.failure = ""
 
     @property
     def pending(self) -> bool:
+        """Whether a reply has begun and not ended."""
         return bool(self._partial or self._lines)
 
     def feed(self, data: bytes) -> list[Reply]:
-        """The replies that end within `data`. Raises ReplyError, then and ever after, for what is none."""
-        if self._failure:
-            raise ReplyError(self._failure)
-        try:
-            return self._feed(data)
-        except ReplyError as error:
-            self._failure = str(error)
-            raise
-
-    def _feed(self, data: bytes) -> list[Reply]:
+        """The replies that end within `data`. Raises ReplyError, then and ever after, for what is none: at once when no
+        reply came before it, else at the next call.
+        """
         replies: list[Reply] = []
+        if not self.failure:
+            try:
+                self._feed(data, replies)
+            except ReplyError as error:
+                self.failure = str(error)
+        if self.failure and not replies:
+            raise ReplyError(self.failure)
+        return replies
+
+    def _feed(self, data: bytes, replies: list[Reply]) -> None:
         first, *rest = data.split(b"\n")
         self._partial += first
         for tail in rest:
@@ -140,7 +145,6 @@ class ReplyParser:
             self._take(line[:-1] if line.endswith(b"\r") else line, replies)
         if len(self._partial) > LINE_LIMIT + 1:  # + 1: the CR of a line that ends in the next chunk
             raise ReplyError(f"a reply line is longer than {LINE_LIMIT} octets")
-        return replies
 
     def _take(self, line: bytes, replies: list[Reply]) -> None:
         if len(line) > LINE_LIMIT:
