@@ -119,8 +119,8 @@ class ReplyParser:
 
     @property
     def pending(self) -> bool:
-        """Whether a reply has begun and not ended."""
-        return bool(self._partial or self._lines)
+        """Whether a reply has begun and not ended, or garbage has come: the stream is not between two replies."""
+        return bool(self._partial or self._lines or self.failure)
 
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that end within `data`. Raises ReplyError, then and ever after, for what is none: at once when no
