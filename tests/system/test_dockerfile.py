@@ -1,0 +1,70 @@
+"""The image: its steps run in order on a bare Debian, and what comes out runs as Docker would run it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.dockerfile import context_files, parse
+from tests.system.image import BASE_IMAGE, Image, base_system, build
+
+TOP = Path(__file__).parents[2]
+DOCKERFILE = (TOP / "Dockerfile").read_text()
+
+
+def test_both_stages_start_from_the_image_the_base_system_stands_for() -> None:
+    assert [stage.base for stage in parse(DOCKERFILE)] == [BASE_IMAGE, BASE_IMAGE]
+
+
+def test_what_the_build_needs_goes_to_the_builder() -> None:
+    files = {str(file) for file in context_files(TOP)}
+    assert {"requirements.lock", "requirements-build.lock", "pyproject.toml", "relay/errors.py", "LICENSE"} <= files
+    assert [file for file in files if "__pycache__" in file] == []
+
+
+def test_no_secret_and_nothing_of_a_quick_start_goes_to_the_builder(tmp_path: Path) -> None:
+    shutil.copy(TOP / ".dockerignore", tmp_path)
+    wanted = ["config/relay.service", "relay/__init__.py"]
+    unwanted = ["config/relay.toml", "config/tls/ca.key", "spool/registry.db", ".git/config", ".venv/pyvenv.cfg"]
+    for name in [*wanted, *unwanted]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [str(file) for file in context_files(tmp_path)] == wanted
+
+
+needs_a_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not base_system().exists(),
+    reason="needs root, and the bare Debian that tests/install-peers makes as root",
+)
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    work = tmp_path_factory.mktemp("image")
+    yield build(TOP, work=work)
+    shutil.rmtree(work)
+
+
+@needs_a_root
+@pytest.mark.system
+@pytest.mark.xdist_group("image")
+@pytest.mark.timeout(300)
+class TestImage:
+    def test_it_runs_as_a_user_that_is_not_root_and_owns_the_volume(self, image: Image) -> None:
+        assert image.user == "relay"
+        assert image.volumes == ["/var/lib/relay"]
+        status = (image.root / "var/lib/relay").stat()
+        assert (status.st_uid, status.st_gid) == (587, 587)
+        assert status.st_mode & 0o007 == 0
+
+    def test_it_says_its_ports_and_its_signal(self, image: Image) -> None:
+        assert image.exposed == [587, 465]
+        assert image.stop_signal == "SIGTERM"
+
+    def test_it_has_neither_pip_nor_a_compiler_nor_the_sources_of_its_stage(self, image: Image) -> None:
+        assert not (image.root / "opt/relay/bin/pip").exists()
+        assert not (image.root / "src").exists()
+        assert not (image.root / "build").exists()
+        assert not (image.root / "usr/bin/cc").exists()
