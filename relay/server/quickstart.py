@@ -1,0 +1,124 @@
+"""server.quickstart: from nothing to a delivered message, asking nothing.
+
+Writes only what is missing: relay.toml, a local CA with a certificate, a sender domain with its keys, a first credential. The
+ports are 587 and 465 where they may be bound, else 2587 and 2465. Mail for the reserved domain simulator.test goes to the
+built-in receiver through an ordinary route, so what the test message shows is the true way out.
+"""
+
+import datetime
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.config.load import load
+from relay.config.models import Config
+from relay.dkim import generate_keys, public_record
+from relay.mail.address import Pattern
+from relay.registry import Registry
+from relay.registry.domains import NewKey
+from relay.server.certificates import make_local_tls
+from relay.server.directory import prepare
+
+DOMAIN = "quickstart.test"
+CREDENTIAL = "first"
+USUAL = (587, 465)
+UNPRIVILEGED = (2587, 2465)
+
+TEMPLATE = """\
+# Written by the quick start. relay.toml.example has every key with its default.
+
+[server]
+hostname = "{hostname}"
+spool = "{spool}"
+workers = 1
+
+[submission]                     # loopback only: put "0.0.0.0:{starttls}" here to take mail from other machines
+starttls = ["127.0.0.1:{starttls}"]
+tls = ["127.0.0.1:{tls}"]
+
+[tls]                            # made for this machine; put a real certificate here when there is one
+certificate = "tls/fullchain.pem"
+key = "tls/privkey.pem"
+ca = "tls/ca.pem"
+
+[[route]]                        # the built-in receiving server, for trying things out
+recipient_domain = "simulator.test"
+via = "simulator"
+
+[http]
+listen = "127.0.0.1:8025"
+
+[log]
+file = "{spool}/relay.log"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """secret: the first credential's, "" when it was made at an earlier start. usual_ports: 587 and 465 could be bound."""
+
+    config: Config
+    login: str
+    secret: str
+    usual_ports: bool
+    wrote_config: bool
+
+
+async def prepare_all(config_path: Path, *, spool: Path, now: float) -> Prepared:
+    """Raises RelayError."""
+    wrote = not config_path.exists()
+    if wrote:
+        _write_config(config_path, spool)
+    config = load(config_path)
+    if not config.tls.certificate.exists():
+        moment = datetime.datetime.fromtimestamp(now, tz=datetime.UTC)
+        make_local_tls(config.tls.certificate.parent, hostname=config.server.hostname, now=moment)
+    prepare(config.server.spool)
+    login, secret = await _first_credential(config, now)
+    ports = {int(listen.rpartition(":")[2]) for listen in config.submission.starttls}
+    return Prepared(config, login, secret, usual_ports=USUAL[0] in ports, wrote_config=wrote)
+
+
+def _write_config(path: Path, spool: Path) -> None:
+    starttls, tls = USUAL if all(_may_bind(port) for port in USUAL) else UNPRIVILEGED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = TEMPLATE.format(hostname=_hostname(), spool=spool.resolve(), starttls=starttls, tls=tls)
+    path.write_text(text, encoding="utf-8")
+
+
+def _may_bind(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _hostname() -> str:
+    """This machine's name if it is one that mail can use, else "localhost.localdomain"."""
+    name = socket.gethostname().lower()
+    labels = name.split(".")
+    usable = len(labels) > 1 and all(label and label.replace("-", "a").isalnum() and label.isascii() for label in labels)
+    return name if usable else "localhost.localdomain"
+
+
+async def _first_credential(config: Config, now: float) -> tuple[str, str]:
+    """(login, secret): the secret is "" when the credential was there."""
+    registry = await Registry.open(config.server.spool, now=lambda: now)
+    try:
+        if DOMAIN not in registry.snapshot().domains:
+            await registry.add_domain(DOMAIN, _keys())
+        known = registry.snapshot().credentials.get(CREDENTIAL)
+        if known is not None:
+            return known.login, ""
+        issued = await registry.add_credential(CREDENTIAL, senders=(Pattern.parse(f"*@{DOMAIN}"),))
+        return issued.credential.login, issued.secret
+    finally:
+        await registry.close()
+
+
+def _keys() -> tuple[NewKey, NewKey]:
+    rsa, ed25519 = generate_keys()
+    return NewKey("rsa", rsa, public_record(rsa)), NewKey("ed25519", ed25519, public_record(ed25519))
