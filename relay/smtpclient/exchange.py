@@ -36,6 +36,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_closing",
         "_commands",
         "_content",
         "_pipelining",
@@ -60,6 +61,7 @@ class Exchange:
         self._pipelining = pipelining
         self._reset = reset
         self._stage = Stage.MAIL
+        self._closing = False
         self.mail: Reply | None = None
         self.recipients: list[Reply | None] = [None] * len(transaction.recipients)
         self.final: Reply | None = None
@@ -124,8 +126,7 @@ class Exchange:
         return self.must_reset
 
     async def _data_answer(self) -> Reply:
-        self._stage = Stage.DATA
-        reply = await self._wire.reply(within=self._timeouts.data)
+        reply = await self._reply(Stage.DATA, self._timeouts.data)
         if reply.code < 300:
             self._break(f'the server answered DATA with "{reply}"')
         if reply.code >= 400:
@@ -133,10 +134,17 @@ class Exchange:
         return reply
 
     async def _answer(self, stage: Stage, within: float) -> Reply:
-        self._stage = stage
-        reply = await self._wire.reply(within=within)
+        reply = await self._reply(stage, within)
         if 300 <= reply.code < 400:
             self._break(f'the server answered {stage.upper()} with "{reply}"')
+        return reply
+
+    async def _reply(self, stage: Stage, within: float) -> Reply:
+        if self._closing:  # RFC 5321 3.8: nothing more comes after 421
+            raise Broken(self._wire.failure)
+        self._stage = stage
+        reply = await self._wire.reply(within=within)
+        self._closing = reply.code == 421
         return reply
 
     # The content.
