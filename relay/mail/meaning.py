@@ -137,7 +137,7 @@ _PROTOCOL = Meaning(Blame.TRANSIENT, Category.PROTOCOL)
 # Subject and detail of an enhanced code, the class left off. The comment is the registry's sense where ours needs a
 # reason.
 _BY_DETAIL: Mapping[str, Meaning] = {
-    "1.0": _UNSURE,
+    "1.0": _recipient(Category.POLICY),  # the recipient's address or the sender's; unsaid which
     "1.1": _DEAD,
     "1.2": _BAD_DOMAIN,
     "1.3": _DEAD,
@@ -147,7 +147,7 @@ _BY_DETAIL: Mapping[str, Meaning] = {
     "1.8": _SENDER_ADDRESS,
     "1.9": _PROTOCOL,
     "1.10": _BAD_DOMAIN,  # null MX (RFC 7505 5); told by a server in between, so not believed at the first time
-    "2.0": _INACTIVE,
+    "2.0": _recipient(Category.POLICY),
     "2.1": _recipient(Category.INACTIVE, Proof.DEAD),
     "2.2": _FULL,
     "2.3": _TOO_BIG,
@@ -204,7 +204,7 @@ _BY_CODE: Mapping[int, Meaning] = {
     535: _UNAUTHENTICATED,
     538: _UNAUTHENTICATED,
     541: Meaning(Blame.CONTENT, Category.SPAM_CONTENT),
-    550: _UNSURE,
+    550: _recipient(Category.POLICY),  # RFC 5321 4.2.3: not found, no access, or policy reasons; unsaid which
     551: _UNSURE,
     552: _recipient(Category.MAILBOX_FULL),
     553: _recipient(Category.POLICY),

@@ -1,9 +1,10 @@
 """mail.rules: what providers' texts mean: the rules of bounce-rules.toml, compiled.
 
-The first rule that fits a reply gives its meaning. A rule fits when one of its phrases is in the text
-(`mail.phrase`), none of its `unless` phrases is, and the narrower conditions it has hold: `status` (enhanced codes,
-`5.7.60*` for all that begin so), `codes`, `stages`, `mx` (suffixes of the MX host's name; an unknown host fits every
-rule, because a text that came back in a bounce names none). A rule without text must have a status.
+The first rule that fits a reply gives its meaning. A rule fits when one of its phrases is in the text (`mail.phrase`),
+none of its `unless` phrases is, and the narrower conditions it has hold: `status` (enhanced codes, `5.7.60*` for all that
+begin so, `none` for none), `codes`, `stages`, `mx` (suffixes of the MX host's name; where the host is not known, as in a bounce that came
+back, such a rule does not fit: what one server's words mean says nothing of another's). A rule without text must have a
+status.
 
 `Rules.parse` takes the parsed TOML document and raises ValueError, naming the rule, for anything it does not know: a
 rule that silently never fits would be worse than none.
@@ -43,7 +44,7 @@ class Rule:
             (not self.stages or stage in self.stages)
             and (not self.codes or reply.code in self.codes)
             and (not self.status or any(_is_like(status, pattern) for pattern in self.status))
-            and (not self.mx or not mx or mx.endswith(self.mx))
+            and (not self.mx or mx.endswith(self.mx))
             and not any(phrase.is_in(text) for phrase in self.unless)
         )
 
@@ -87,7 +88,9 @@ class Rules:
 
 
 def _is_like(status: str, pattern: str) -> bool:
-    return status.startswith(pattern[:-1]) if pattern.endswith("*") else status == pattern
+    if pattern.endswith("*"):
+        return status.startswith(pattern[:-1])
+    return status == pattern or (pattern == "none" and not status)
 
 
 def _rule(number: int, table: object) -> Rule:

@@ -109,10 +109,18 @@ def _by_codes(reply: Reply, *, status: str, stage: Stage) -> Meaning:
     meaning = by_status(status)
     if meaning is None and reply.code == 552 and stage is not Stage.RCPT:
         meaning = by_status("5.3.4")  # RFC 1870 6: 552 to MAIL or after the dot is about the size
-    if meaning is None or (reply.code == 421 and meaning.blame is Blame.RECIPIENT):
-        # A 421 ends the session (RFC 5321 3.8); it is not about one mailbox, though 4.2.1 beside it is common.
+    if meaning is None or _contradicts(meaning, reply.code):
         meaning = by_code(reply.code)
     return _at(stage, meaning, reply)
+
+
+def _contradicts(meaning: Meaning, code: int) -> bool:
+    """An enhanced code that cannot be meant beside its reply code."""
+    # A 421 ends the session (RFC 5321 3.8); it is not about one mailbox, though 4.2.1 beside it is common.
+    if code == 421:
+        return meaning.blame is Blame.RECIPIENT
+    # 550 to 559 are about mail (RFC 5321 4.2.1: x5x); 5.5.0 beside them stands for "whatever".
+    return meaning.category is Category.PROTOCOL and 550 <= code <= 559
 
 
 def _at(stage: Stage, meaning: Meaning, reply: Reply) -> Meaning:
