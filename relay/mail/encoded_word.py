@@ -25,11 +25,8 @@ _CHARSET = re.compile(
 
 def decode(text: str) -> str:
     """`text` (an unfolded header value) as a person would read it, at most SHOWN_LIMIT characters."""
-    if len(text) > READ_LIMIT:
-        text = text[:READ_LIMIT]
-    if "=?" in text:
-        text = _decode_words(text)
-    shown = escape(text)
+    text = text[:READ_LIMIT].replace("\t", " ")  # a fold may have left a tab
+    shown = escape(_decode_words(text) if "=?" in text else text)
     return shown if len(shown) <= SHOWN_LIMIT else shown[: SHOWN_LIMIT - 1] + "…"
 
 

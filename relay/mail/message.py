@@ -154,13 +154,13 @@ def read_fields(header: bytes) -> tuple[Field, ...] | None:
 
 def _no_field(header: bytes) -> HeaderRefused:
     """What is wrong with the first line that is wrong."""
-    lines = header.split(b"\r\n")
-    for number, line in enumerate(lines, 1):
+    *lines, rest = header.split(b"\r\n")
+    for number, line in enumerate((*lines, rest) if rest else lines, 1):
         fault = _fault(line, is_first=number == 1)
         if fault:
             shown = line[:60].decode("utf-8", "backslashreplace")
             return HeaderRefused(f'Line {number} of the header {fault}: "{shown}"')
-    return HeaderRefused(f"Line {len(lines)} of the header does not end in CRLF")
+    return HeaderRefused("The last line of the header does not end in CRLF")
 
 
 def _fault(line: bytes, *, is_first: bool) -> str:
@@ -175,9 +175,7 @@ def _fault(line: bytes, *, is_first: bool) -> str:
     name, colon, _ = line.partition(b":")
     if colon and name != name.rstrip(b" \t"):
         return "has white space before the colon"
-    if line and not (colon and _NAME.fullmatch(name)):
-        return "is no header field"
-    return ""
+    return "" if colon and _NAME.fullmatch(name) else "is no header field"
 
 
 def _title(name: bytes) -> str:
