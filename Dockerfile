@@ -23,7 +23,8 @@ FROM python:3.11-slim-bookworm
 # The same number everywhere, so that a volume's files keep their owner from image to image.
 RUN groupadd --gid 587 relay && \
     useradd --uid 587 --gid relay --no-create-home --home-dir /var/lib/relay --shell /usr/sbin/nologin relay && \
-    install --directory --owner relay --group relay --mode 0750 /var/lib/relay /etc/relay
+    install --directory --owner relay --group relay --mode 0700 /var/lib/relay && \
+    install --directory --mode 0755 /etc/relay
 COPY --from=build /opt/relay /opt/relay
 ENV PATH=/opt/relay/bin:/usr/local/bin:/usr/bin:/bin PYTHONUNBUFFERED=1
 USER relay
