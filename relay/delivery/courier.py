@@ -10,12 +10,11 @@ A connection found dead before anything of a job was answered costs the job noth
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from relay.config.models import Delivery
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
-from relay.delivery.contents import Contents
 from relay.delivery.destination import Destination
 from relay.delivery.dialler import Dialler, Unreached
 from relay.delivery.governor import Governor, SiteLimits
@@ -24,22 +23,15 @@ from relay.delivery.routing import Direct, Smarthost
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
 from relay.mail.verdict import Stage
-from relay.smtpclient import TransactionResult
-from relay.spool import QueuedRecipient
+from relay.metrics import Metrics
+from relay.smtpclient import OutgoingContent, TransactionResult
+from relay.spool import QueuedRecipient, Spool
 
 if TYPE_CHECKING:
     from relay.delivery.scheduler import Scheduler
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
-
-
-class Facts(Protocol):
-    """What the metrics count of connections."""
-
-    def connection_opened(self) -> None: ...
-    def connection_closed(self) -> None: ...
-    def connect_failed(self, stage: str) -> None: ...
 
 
 class Couriers:
@@ -52,10 +44,10 @@ class Couriers:
         limits: SiteLimits,
         profiles: Profiles,
         settling: Settling,
-        contents: Contents,
+        spool: Spool,
         settings: Delivery,
         share: int,
-        facts: Facts,
+        metrics: Metrics,
         now: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -63,10 +55,10 @@ class Couriers:
         self._limits = limits
         self._profiles = profiles
         self._settling = settling
-        self._contents = contents
+        self._spool = spool
         self._settings = settings
         self._share = share
-        self._facts = facts
+        self._metrics = metrics
         self._now = now
         self._tasks = tasks
         self._scheduler: "Scheduler | None" = None
@@ -199,7 +191,7 @@ class Couriers:
     def _closed(self, site: Site) -> None:
         self._open -= 1
         self._limits.release(site.name)
-        self._facts.connection_closed()
+        self._metrics.connection_closed()
 
     # One job.
 
@@ -260,11 +252,11 @@ class Couriers:
         finally:
             self._open_to_trouble -= troubled
         if isinstance(outcome, Line):
-            self._facts.connection_opened()
+            self._metrics.connection_opened()
             return outcome
         self._open -= 1
         self._limits.release(site.name)
-        self._facts.connect_failed(outcome.stage)
+        self._metrics.connect_failed(outcome.stage)
         self._unreachable(site, job, outcome)
         return None
 
@@ -292,7 +284,9 @@ class Couriers:
             job.recipients = job.recipients[:most]
 
     async def _transact(self, job: Job, line: Line) -> TransactionResult:
-        content = await self._contents.of(job.message.id)
+        stored = await self._spool.content(job.message.id)
+        size = stored.body_size if stored.path else 0
+        content = OutgoingContent(head=stored.head, body=stored.body, path=stored.path, size=size)
         line.messages += 1
         return await line.connection.transact(compose(job, line.connection.extensions, content))
 

@@ -52,6 +52,7 @@ class Unresolved:
     detail: str
 
 
+Answer = Found[Address] | NoRecords | NoDomain | Failure
 Resolution = Destination | Undeliverable | Unresolved
 
 
@@ -110,7 +111,7 @@ class Destinations:
         return Unresolved(answer.text if isinstance(answer, Failure) else f"{host}, named by a route, has no address")
 
     def _of_literal(self, domain: str) -> Resolution:
-        address = ipaddress.ip_address(domain[1:-1].removeprefix("IPv6:").removeprefix("ipv6:"))
+        address = literal_address(domain)
         reason = refusal(address, allowed=self._settings.allow_networks, own=self._machine().addresses)
         if reason:
             return Unresolved(reason)
@@ -173,6 +174,11 @@ class Destinations:
         if self._settings.ipv6 == "auto":
             return self._machine().prefers_ipv6
         return self._settings.ipv6 == "prefer"
+
+
+def literal_address(domain: str) -> Address:
+    """"[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
+    return ipaddress.ip_address(domain[1:-1].lower().removeprefix("ipv6:"))
 
 
 def _without_ourselves(ordered: Sequence[MxHost], names: Collection[str]) -> list[MxHost]:

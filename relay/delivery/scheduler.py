@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 
 from relay.config.models import Delivery
-from relay.delivery.contents import Contents
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
@@ -54,7 +53,6 @@ class Scheduler:
         routes: Callable[[], Routes],
         couriers: Couriers,
         settling: Settling,
-        contents: Contents,
         settings: Delivery,
         now: Callable[[], float],
         tasks: asyncio.TaskGroup,
@@ -64,7 +62,6 @@ class Scheduler:
         self._routes = routes
         self._couriers = couriers
         self._settling = settling
-        self._contents = contents
         self._settings = settings
         self._now = now
         self._tasks = tasks
@@ -87,10 +84,8 @@ class Scheduler:
         domains = {recipient.domain for recipient in envelope.recipients}
         return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._now())
 
-    def hand_over(self, recipients: Sequence[QueuedRecipient], *, head: bytes, body: bytes) -> None:
-        """Fresh mail, just committed; its claims are ours from here on. head is b"" where the content is in a file."""
-        if head:
-            self._contents.keep(recipients[0].message.id, head, body)
+    def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
+        """Fresh mail, just committed; its claims are ours from here on."""
         self._dispatch(recipients)
 
     def stored(self, domains: Iterable[str]) -> None:

@@ -2,27 +2,25 @@
 
 One settlement carries the outcomes of one attempt with their events, the suppressions they prove and the report to the sender:
 the spool keeps all of it or none, so a report is sent exactly once for what it reports. Couriers do not wait for it; what
-is settled reaches the disk with the next group of the spool. A full disk is waited out: the claims stay, so nothing is sent
-twice meanwhile. Any other error of the spool ends the worker, and recovery starts anew.
+is settled reaches the disk with the next group of the spool. The spool waits out a full disk, and the claims stay, so nothing
+is sent twice meanwhile; any other error of it ends the worker, and recovery starts anew.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from relay.delivery.destination import Undeliverable
 from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
 from relay.delivery.site import Job
-from relay.errors import SpoolFull
 from relay.mail.dsn import Action
 from relay.mail.reply import Reply
+from relay.metrics import Metrics
 from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
 
 if TYPE_CHECKING:
-    from relay.delivery.contents import Contents
     from relay.delivery.scheduler import Scheduler
 
-FULL_AGAIN = 1.0
 LATE = 300.0  # seconds past its expiry within which a last attempt that was due then is still made
 
 
@@ -31,15 +29,6 @@ class Reports(Protocol):
 
     async def about(self, message: QueuedMessage, action: Action, judgements: Sequence[Judgement]) -> NewMessage:
         """The DSN to the message's sender about these recipients."""
-
-
-class Facts(Protocol):
-    """What the metrics count of it."""
-
-    def settled(self, site: str, judgement: Judgement, *, seconds: float) -> None:
-        """seconds: since the message was accepted."""
-
-    def reported(self, action: Action) -> None: ...
 
 
 class Settling:
@@ -51,8 +40,7 @@ class Settling:
         spool: Spool,
         judge: Judge,
         reports: Reports,
-        contents: "Contents",
-        facts: Facts,
+        metrics: Metrics,
         now: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -62,8 +50,7 @@ class Settling:
         self.idle.set()
         self._spool = spool
         self._reporting = reports
-        self._contents = contents
-        self._facts = facts
+        self._metrics = metrics
         self._now = now
         self._tasks = tasks
         self._scheduler: "Scheduler | None" = None
@@ -115,7 +102,7 @@ class Settling:
         if judgements:
             self._begin(self._settle(message, judgements, site))
 
-    def _begin(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
         self.pending += 1
         self.idle.clear()
         self._tasks.create_task(work)
@@ -128,9 +115,7 @@ class Settling:
         self._scheduler.forget(recipients)
 
     async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
-        await self._until_there_is_room(lambda: self._spool.give_back(recipients))
-        for message_id in {each.message.id for each in recipients}:
-            self._contents.forget(message_id)
+        await self._spool.give_back(recipients)
         self._end(recipients)
 
     async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
@@ -141,8 +126,7 @@ class Settling:
             reports=reports,
             suppressions=tuple(each.suppression for each in judgements if each.suppression is not None),
         )
-        await self._until_there_is_room(lambda: self._spool.settle(settlement))
-        self._contents.forget(message.id)
+        await self._spool.settle(settlement)
         self._end([each.recipient for each in judgements])
         self._count(message, judgements, site)
         self._announce(judgements, reports)
@@ -153,22 +137,14 @@ class Settling:
             told = [each for each in judgements if each.report is action]
             if told:
                 reports.append(await self._reporting.about(message, action, told))
-                self._facts.reported(action)
+                self._metrics.report_made(action)
         return tuple(reports)
-
-    async def _until_there_is_room(self, write: Callable[[], "asyncio._CoroutineLike[object]"]) -> None:
-        while True:
-            try:
-                await write()
-            except SpoolFull:
-                await asyncio.sleep(FULL_AGAIN)
-            else:
-                return
 
     def _count(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
         seconds = self._now() - message.accepted_at
         for judgement in judgements:
-            self._facts.settled(site, judgement, seconds=seconds)
+            event = judgement.outcome.event
+            self._metrics.outcome(event.kind, site=site, verdict=event.verdict, seconds=seconds)
 
     def _announce(self, judgements: Sequence[Judgement], reports: Sequence[NewMessage]) -> None:
         """What became due on disk at a time the walk may have passed: reports, and waits shorter than the commit."""

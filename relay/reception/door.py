@@ -5,7 +5,7 @@ A message is completed (RFC 6409
 The positive reply is given only once the message is durable; a client that goes away meanwhile changes nothing (the commit is
 shielded by the spool). What is refused is refused with a reply of our own words; our own trouble is a 4xx and never a 5xx.
 
-A message that can be delivered at once is handed to the scheduler in memory after its commit, content and all.
+A message that can be delivered at once is handed to the scheduler in memory after its commit.
 """
 
 import asyncio
@@ -22,10 +22,11 @@ from relay.mail.queue_id import accepted_at
 from relay.mail.received import format_received
 from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
+from relay.metrics import Metrics
 from relay.reception.signing import Signing
 from relay.reception.terms import Terms
 from relay.registry.credentials import Credential, OnSuppressed, Reports, State
-from relay.spool import Content, IncomingFile, NewMessage, QueuedRecipient, Spool
+from relay.spool import INLINE_OCTETS, Content, IncomingFile, NewMessage, QueuedRecipient, Spool
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
@@ -55,17 +56,11 @@ class Delivery(Protocol):
     def has_room(self, envelope: Envelope) -> bool:
         """May this message be handed over in memory?"""
 
-    def hand_over(self, recipients: Sequence[QueuedRecipient], *, head: bytes, body: bytes) -> None:
-        """Fresh mail. head and body are b"" when the content is in a file."""
+    def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
+        """Fresh mail."""
 
     def stored(self, domains: Sequence[str]) -> None:
         """Fresh mail that was not handed over is due on disk."""
-
-
-class Facts(Protocol):
-    """What the metrics count here."""
-
-    def accepted(self, message: NewMessage, *, commit_seconds: float) -> None: ...
 
 
 Authorize = Callable[[Credential, Header], Reply | None]
@@ -84,7 +79,7 @@ class Reception:
         authorize: Authorize,
         suppressed: Suppressed,
         terms: Callable[[], Terms],
-        facts: Facts,
+        metrics: Metrics,
         log: Log,
         now: Callable[[], float],
     ) -> None:
@@ -94,7 +89,7 @@ class Reception:
         self._signing = signing
         self._authorize = authorize
         self._suppressed = suppressed
-        self._facts = facts
+        self._metrics = metrics
         self._log = log
         self._now = now
 
@@ -125,6 +120,7 @@ class Reception:
             submitted, header = await self._encoded(submitted, header)
         header = self._completed(submitted, header)
         content, signer = await self._signing.sign(header, submitted.body, submitted.file)
+        content = await self._spilled(content)
         message = self._message(submitted, header, content, signer, lifetime)
         await self._accept(message)
         return Reply(250, "2.0.0", f"Ok: queued as {message.id}")
@@ -132,13 +128,19 @@ class Reception:
     async def _encoded(self, submitted: Submitted, header: Header) -> tuple[Submitted, Header]:
         """As 7-bit, for credentials whose recipients' servers do not take 8BITMIME (RFC 6152 3)."""
         body = submitted.body if submitted.file is None else await asyncio.to_thread(submitted.file.path.read_bytes)
-        encoded_header, encoded_body = await asyncio.to_thread(encode_8bit, submitted.header, body)
-        changed = replace(submitted, header=encoded_header, body=encoded_body, file=None, eight_bit=not encoded_body.isascii())
-        return changed, parse_header(encoded_header, size_limit=2 * self._terms().limits.header_size)
+        header, body = await asyncio.to_thread(encode_8bit, header, body)
+        return replace(submitted, body=body, file=None, eight_bit=_is_8bit(header, body)), header
+
+    async def _spilled(self, content: Content) -> Content:
+        """A body that became large by encoding goes to a file like one that was large from the start."""
+        if content.file is not None or len(content.body) <= INLINE_OCTETS:
+            return content
+        file = self._spool.incoming()
+        await asyncio.to_thread(file.write, content.body)
+        return Content(content.head, b"", file)
 
     def _completed(self, submitted: Submitted, header: Header) -> Header:
         now = accepted_at(submitted.id)
-        recipients = submitted.envelope.recipients
         received = format_received(
             ehlo=submitted.ehlo,
             client=submitted.client if self._terms().show_client else "",
@@ -146,7 +148,7 @@ class Reception:
             protocol=submitted.protocol,
             tls=submitted.tls,
             queue_id=submitted.id,
-            recipient=recipients[0].address if len(recipients) == 1 else "",
+            recipients=submitted.envelope.recipients,
             now=now,
         )
         return complete(header, received=received, now=now, hostname=self._terms().hostname, message_id_token=submitted.id)
@@ -197,7 +199,12 @@ class Reception:
         hand_over = not message.held and self._delivery.has_room(message.envelope)
         started = self._now()
         fresh = await self._spool.accept(message, hand_over=hand_over)
-        self._facts.accepted(message, commit_seconds=self._now() - started)
+        self._metrics.accepted(
+            message.stream,
+            recipients=len(message.envelope.recipients),
+            octets=message.size,
+            commit_seconds=self._now() - started,
+        )
         self._log.info(
             "message accepted",
             id=message.id,
@@ -208,9 +215,7 @@ class Reception:
             client=message.client,
         )
         if fresh:
-            in_memory = message.content.file is None
-            head, body = (message.content.head, message.content.body) if in_memory else (b"", b"")
-            self._delivery.hand_over(fresh, head=head, body=body)
+            self._delivery.hand_over(fresh)
         elif not message.held:
             self._delivery.stored(sorted({each.domain for each in message.envelope.recipients}))
 
@@ -221,3 +226,7 @@ def _is_ascii(envelope: Envelope, header: Header) -> bool:
         and all(each.address.isascii() for each in envelope.recipients)
         and all(field.raw.isascii() for field in header.fields)
     )
+
+
+def _is_8bit(header: Header, body: bytes) -> bool:
+    return not (body.isascii() and all(field.raw.isascii() for field in header.fields))

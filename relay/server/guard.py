@@ -24,6 +24,13 @@ class SharedGuard:
     def known_at(self, *, address: str, login: str) -> float:
         return self._own.known_at(address=address, login=login)
 
+    def hear(self, outcome: str, *, address: str, login: str, now: float) -> None:
+        """What another worker saw: "failed" or "succeeded"."""
+        if outcome == "failed":
+            self._own.failed(address=address, login=login, now=now)
+        else:
+            self._own.succeeded(address=address, login=login, now=now)
+
     def failed(self, *, address: str, login: str, now: float) -> None:
         self._own.failed(address=address, login=login, now=now)
         self._board.auth_failed(address=address, login=login)

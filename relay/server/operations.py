@@ -24,7 +24,8 @@ async def change(spool: Spool, verb: str, parameters: dict[str, Any]) -> list[Ch
         raise UsageError(f'"{verb}" is no command for the queue', remedy=f"use one of {', '.join(CHANGES)}")
     selection = msgspec.convert(parameters["selection"], Selection)
     by: str = parameters["by"]
-    return await getattr(spool, verb)(selection, by=by)  # type: ignore[no-any-return]
+    orders = {"hold": spool.hold, "release": spool.release, "retry": spool.retry, "cancel": spool.cancel}
+    return [change async for changes in orders[verb](selection, by=by) for change in changes]
 
 
 def answer(changes: Sequence[Change]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from relay.config.load import load
 from relay.config.models import Config
 from relay.dkim import generate_keys, public_record
 from relay.mail.address import Pattern
-from relay.registry import Registry
 from relay.registry.domains import NewKey
+from relay.registry.store import Registry
 from relay.server.certificates import make_local_tls
 from relay.server.directory import prepare
 

@@ -7,12 +7,12 @@ with an error that says what to do. `ready` is for the quick start, which sends 
 import asyncio
 import gc
 import os
-import secrets
+
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from relay.config.consistency import streams
 from relay.config.files import refuse_unsafe_files
 from relay.config.load import load
 from relay.config.models import Config
-from relay.errors import RelayError, Unavailable
-from relay.log import Log
+from relay.errors import RelayError
+from relay.log import Level, Log, Output, route_standard_logging
 from relay.metrics import Metrics, merge, retired
-from relay.server.channel import Channel, Gone
-from relay.server.directory import owned_by_us, prepare, shards_on_disk
+from relay.server.channel import Channel
+from relay.server.directory import prepare, shards_on_disk
 from relay.server.listeners import Listening, open_all
 from relay.server.machine import raise_file_limit
 from relay.server.notify import Notifier, inherited_sockets
@@ -75,7 +75,8 @@ def serve(config_path: Path, *, environment: Mapping[str, str] = os.environ, rea
     refuse_unsafe_files(config)
     raise_file_limit()
     prepare(config.server.spool)
-    log = Log(level=config.log.level, file=config.log.file)
+    log = Log(Output(config.log.file), now=time.time, level=Level.named(config.log.level))
+    route_standard_logging(log)
     count = workers_of(config)
     listening = open_all(config, inherited_sockets(environment))
     setting = Setting(config_path, config, listening, count, SessionTable(workers=count), log)
@@ -171,12 +172,26 @@ def _worker_main(setting: Setting, slot: int, tie: socket.socket) -> int:
         setting.log.error("worker cannot run", worker=slot, error=error.text, remedy=error.remedy)
         return error.exit_code
     except BaseExceptionGroup as group:
-        for error in _leaves(group):
-            setting.log.error("worker failed", worker=slot, error=repr(error), trace=_trace(error))
-        return os.EX_SOFTWARE
+        return _told(group, setting.log, slot)
     finally:
-        setting.log.flush()
+        setting.log.output.flush()
     return os.EX_OK
+
+
+def _told(group: BaseExceptionGroup[BaseException], log: Log, slot: int) -> int:
+    """The exit code: of the first error that is ours and known, else EX_SOFTWARE."""
+    errors = list(_leaves(group))
+    for error in errors:
+        log.exception("worker failed", error, worker=slot)
+    return next((error.exit_code for error in errors if isinstance(error, RelayError)), os.EX_SOFTWARE)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 async def _run_worker(setting: Setting, slot: int, tie: socket.socket) -> None:

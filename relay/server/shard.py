@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from relay.delivery.contents import Contents
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destinations
 from relay.delivery.dialler import Dialler
@@ -18,8 +17,8 @@ from relay.delivery.judging import Judge
 from relay.delivery.scheduler import Scheduler
 from relay.delivery.settling import Settling
 from relay.log import Log
+from relay.metrics import Metrics
 from relay.reception import Authorize, Reception, Reports, Signing, Suppressed
-from relay.server.facts import Facts
 from relay.server.plan import Plan
 from relay.smtpclient import TlsContexts
 from relay.spool import Spool
@@ -36,7 +35,7 @@ class Common:
     destinations: Destinations
     contexts: TlsContexts
     limits: SiteLimits
-    facts: Facts
+    metrics: Metrics
     log: Log
     now: Callable[[], float]
     random: Random
@@ -49,13 +48,11 @@ class Shard:
     def __init__(self, spool: Spool, *, common: Common, share: int) -> None:
         self.spool = spool
         self._common = common
-        contents = Contents(spool)
         self.settling = Settling(
             spool=spool,
             judge=self._judge(),
             reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms),
-            contents=contents,
-            facts=common.facts,
+            metrics=common.metrics,
             now=common.now,
             tasks=common.tasks,
         )
@@ -64,10 +61,10 @@ class Shard:
             limits=common.limits,
             profiles=common.plan().profiles,
             settling=self.settling,
-            contents=contents,
+            spool=spool,
             settings=common.plan().config.delivery,
             share=share,
-            facts=common.facts,
+            metrics=common.metrics,
             now=common.now,
             tasks=common.tasks,
         )
@@ -77,7 +74,6 @@ class Shard:
             routes=lambda: common.plan().routes,
             couriers=self.couriers,
             settling=self.settling,
-            contents=contents,
             settings=common.plan().config.delivery,
             now=common.now,
             tasks=common.tasks,
@@ -89,7 +85,7 @@ class Shard:
             authorize=common.authorize,
             suppressed=common.suppressed,
             terms=lambda: common.plan().terms,
-            facts=common.facts,
+            metrics=common.metrics,
             log=common.log,
             now=common.now,
         )

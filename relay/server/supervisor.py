@@ -70,6 +70,7 @@ class Supervisor:
     drain: float
     reload: Callable[[], bool]
     restarted: Callable[[], None]
+    ready: Callable[[], None] | None = None
     _slots: list[Slot] = field(default_factory=list)
     _stopping_since: float = 0.0
     _exit_code: int = os.EX_OK
@@ -160,6 +161,8 @@ class Supervisor:
             self._announced = True
             self.notifier.ready(f"{self.workers} workers")
             self.log.info("server ready", workers=self.workers)
+            if self.ready is not None:
+                self.ready()
 
     async def _tend(self) -> None:
         """Reap, look for the hung, feed the watchdog, until stopped and empty."""

@@ -9,7 +9,7 @@ A worker that dies gives back its connections, and its last counts stay added, s
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from relay.delivery.governor import LocalLimits
@@ -95,20 +95,22 @@ class RemoteBoard:
 
 
 class Switchboard:
-    """The supervisor's end. `merge` adds snapshots of counts up (relay.metrics.merge)."""
+    """The supervisor's end. `merge` adds snapshots of counts up, `retire` leaves out what died with its worker."""
 
     def __init__(
         self,
         *,
         rates: Rates,
         sessions: SessionTable,
-        merge: Callable[[Sequence[Counts]], Counts],
+        merge: Callable[[Iterable[Counts]], Counts],
+        retire: Callable[[Counts], Counts],
         own_counts: Callable[[], Counts],
         now: Callable[[], float],
     ) -> None:
         self._rates = rates
         self._sessions = sessions
         self._merge = merge
+        self._retire = retire
         self._own_counts = own_counts
         self._now = now
         self._sites = LocalLimits(now)
@@ -129,7 +131,7 @@ class Switchboard:
                 self._sites.release(site)
         latest = self._latest.pop(slot, None)
         if latest is not None:
-            self._departed = [self._merge([*self._departed, latest])]
+            self._departed = [self._merge([*self._departed, self._retire(latest)])]
 
     async def answer(self, slot: int, verb: str, arguments: Sequence[Any]) -> Any:
         """What a worker asks or tells."""
