@@ -68,3 +68,8 @@ class TestImage:
         assert not (image.root / "src").exists()
         assert not (image.root / "build").exists()
         assert not (image.root / "usr/bin/cc").exists()
+
+    def test_it_carries_the_rules_and_profiles_that_relay_reads(self, image: Image) -> None:
+        package = next((image.root / "opt/relay/lib").glob("python3.*/site-packages/relay"))
+        for name in ("bounce-rules.toml", "profiles.toml"):
+            assert (package / "config" / name).read_bytes() == (TOP / "config" / name).read_bytes()
