@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date, timedelta
-from itertools import count, groupby
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
 from relay.errors import RelayError, SpoolVersion
-from relay.journal.dayfile import DayFile, day_at, day_files, day_of, path_of, reading, sync_directory, traces
+from relay.journal.dayfile import DayFile, by_day, day_at, day_files, path_of, reading, sync_directory, traces
 from relay.journal.failure import Damaged, translated
 from relay.mail.event import Event
 
@@ -69,11 +69,7 @@ class Journal:
                 pass
 
     def _ingest(self, events: Sequence[tuple[int, Event]]) -> int:
-        dated = sorted(((day_of(event), sequence, event) for sequence, event in events), key=lambda each: each[:2])
-        added = 0
-        for day, rows in groupby(dated, key=lambda each: each[0]):
-            added += self._add(day, [(sequence, event) for _, sequence, event in rows])
-        return added
+        return sum(self._add(day, rows) for day, rows in by_day(events).items())
 
     def _add(self, day: date, events: Sequence[tuple[int, Event]]) -> int:
         try:
