@@ -72,7 +72,7 @@ class Log:
     def error(self, event: str, /, **fields: Field) -> None:
         self._writer.write_unless_flooding(Level.ERROR, event, self._context, fields)
 
-    def failure(self, event: str, error: BaseException, /, **fields: Field) -> None:
+    def exception(self, event: str, error: BaseException, /, **fields: Field) -> None:
         """An error that should not have happened: with the places it came through, never with values."""
         frames = traceback.extract_tb(error.__traceback__)[-_MOST_FRAMES:]
         places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]

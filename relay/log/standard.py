@@ -35,7 +35,7 @@ class _Handler(logging.Handler):
         fields: dict[str, Field] = {"logger": record.name, "text": text, **_extra(record)}
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
-            self._log.failure("message of a library", error, **fields)
+            self._log.exception("message of a library", error, **fields)
         elif record.levelno >= logging.ERROR:
             self._log.error("message of a library", **fields)
         else:
