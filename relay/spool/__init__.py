@@ -6,6 +6,11 @@ crash everything not settled is due again. Only this package knows how mail is k
 """
 
 from relay.spool.content import INLINE_OCTETS, Content, IncomingFile, StoredContent
+from relay.spool.measures import Measures
+from relay.spool.reader import SpoolReader
+from relay.spool.recovery import shards_in
+from relay.spool.spool import Spool
+from relay.spool.steps import Step
 from relay.spool.values import (
     Change,
     Cursor,
@@ -30,6 +35,7 @@ __all__ = [
     "Cursor",
     "DomainTotal",
     "IncomingFile",
+    "Measures",
     "NewMessage",
     "Outcome",
     "QueueEntry",
@@ -38,8 +44,12 @@ __all__ = [
     "Selection",
     "Settled",
     "Settlement",
+    "Spool",
+    "SpoolReader",
     "Status",
     "StatusTotal",
+    "Step",
     "StoredContent",
     "Totals",
+    "shards_in",
 ]

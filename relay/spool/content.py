@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.spool.failure import translated
+from relay.spool.steps import Reached, Step
 
 INLINE_OCTETS = 64 * 1024
 CHUNK_OCTETS = 256 * 1024
@@ -58,8 +59,7 @@ class IncomingFile:
         """Remove the file, unless the spool owns it by now. Safe to call again."""
         if not self._owned_by_spool:
             self.close()
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
+            remove_file(self.path)
 
     def hand_to_spool(self) -> None:
         """From here on the spool keeps or removes the file; for `Spool.accept` only."""
@@ -101,3 +101,55 @@ class StoredContent:
         with translated(f"{self.path} cannot be read"), self.path.open("rb", buffering=0) as file:
             while chunk := file.read(size):
                 yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How a content is kept: body here, or the file of that name in the shard's content directory."""
+
+    head: bytes
+    body: bytes
+    body_size: int
+    file: str | None = None
+
+
+def is_large(content: Content) -> bool:
+    """Whether its body is to be a file."""
+    return content.file is not None or len(content.body) > INLINE_OCTETS
+
+
+def keep_inline(content: Content) -> Kept:
+    return Kept(content.head, content.body, len(content.body))
+
+
+def keep_in_file(content: Content, *, new: Path, reached: Reached) -> Kept:
+    """Have the body in a file that is on disk with its name; blocks. Raises SpoolFull, SpoolError, leaving no file."""
+    file = content.file or IncomingFile(new)
+    try:
+        if content.file is None:
+            file.write(content.body)
+        file.sync()
+        reached(Step.CONTENT_SYNCED)
+        with translated(f"{file.path.parent} cannot be synced"):
+            sync_directory(file.path.parent)
+        reached(Step.DIRECTORY_SYNCED)
+    except BaseException:
+        remove_file(file.path)
+        raise
+    finally:
+        file.close()
+    return Kept(content.head, b"", file.size, file.path.name)
+
+
+def remove_file(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in a directory are on disk. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

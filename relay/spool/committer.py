@@ -1,0 +1,282 @@
+"""spool.committer: group commit on the one writing connection.
+
+Rows are written on the event loop, where they cost microseconds; only COMMIT, which waits for the disk, runs in a
+thread. While it is on its way the next group gathers. A group begins at most every `gap` seconds when busy, at once
+when the last commit is older or when many wait already; writing gives the loop back after `SLICE_SECONDS`, so that a
+message with ten thousand recipients holds nobody up.
+
+What a caller is told is what is on disk: its future ends after COMMIT returned. Whoever stops waiting stops nothing.
+No room: the group is rolled back and its callers hear SpoolFull; what insists (what has happened must be recorded)
+stays and is tried again, before anything new, until there is room. Anything else of the disk, and a failed fsync
+above all, is not cured by trying again: the committer is broken, every caller now and later hears SpoolError.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Generator
+from enum import Enum
+from functools import partial
+from typing import Any
+
+from relay.errors import SpoolError
+from relay.spool import failure
+from relay.spool.checkpoint import STILL_SECONDS, Checkpoints
+from relay.spool.disk import DiskThread
+from relay.spool.group import Group
+from relay.spool.measures import Measures
+from relay.spool.operation import Operation
+from relay.spool.steps import Reached, Step
+from relay.spool.tables import Tables
+
+SLICE_SECONDS = 0.001
+AT_ONCE = 16  # so many waiting make a commit worth its price without waiting for more
+RETRY_SECONDS = 1.0
+VACUUM_SECONDS = 0.05  # between two pieces of tidying up
+
+log = logging.getLogger(__name__)
+
+
+class State(Enum):
+    """Who has the connection, and what is to happen next."""
+
+    IDLE = "idle"
+    GATHERING = "gathering"  # a timer will begin the next group
+    WRITING = "writing"  # on the loop, in slices
+    ON_DISK = "on disk"  # in the disk's thread: nobody else touches the connection
+    BROKEN = "broken"
+    CLOSED = "closed"
+
+
+class Committer:
+    """See the module. observe(seconds, operations): called after each commit."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        tables: Tables,
+        disk: DiskThread,
+        checkpoints: Checkpoints,
+        *,
+        gap: float,
+        measures: Measures,
+        observe: Callable[[float, int], None],
+        reached: Reached,
+    ) -> None:
+        self.broken = asyncio.Event()
+        self.failure: SpoolError | None = None
+        self._connection = connection
+        self._tables = tables
+        self._disk = disk
+        self._checkpoints = checkpoints
+        self._gap = gap
+        self._measures = measures
+        self._observe = observe
+        self._reached = reached
+        self._loop = asyncio.get_running_loop()
+        self._state = State.IDLE
+        self._pending: list[Operation[Any]] = []
+        self._group = Group(connection, tables, ())
+        self._writing: Generator[None, None, None] = self._group.write()
+        self._timer: asyncio.Handle | None = None
+        self._still_timer: asyncio.TimerHandle | None = None
+        self._last_commit = 0.0
+        self._refusing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing = False
+
+    def submit(self, operation: Operation[Any]) -> None:
+        """Have it done in the next group. Raises SpoolError when broken or closed."""
+        self.raise_if_unusable()
+        self._pending.append(operation)
+        if self._state is State.IDLE:
+            self._gather()
+        elif self._state is State.GATHERING and len(self._pending) == AT_ONCE and not self._refusing:
+            self._begin_in(0.0)
+
+    @property
+    def is_usable(self) -> bool:
+        return self.failure is None and not self._closing
+
+    def raise_if_unusable(self) -> None:
+        if self.failure is not None:
+            raise SpoolError(self.failure.text, remedy=self.failure.remedy)
+        if self._closing:
+            raise SpoolError("the spool is closed")
+
+    async def close(self) -> None:
+        """Finish what was given, then carry the log over. The connection is the caller's again."""
+        self._closing = True
+        if self._refusing and self._state is State.GATHERING:
+            self._begin_in(0.0)
+        await self._idle.wait()
+        if self._still_timer is not None:
+            self._still_timer.cancel()
+        if self.failure is None:
+            self._state = State.CLOSED
+            await self._disk.run(self._checkpoints.empty)
+
+    # gathering
+
+    def _gather(self) -> None:
+        self._idle.clear()
+        self._state = State.GATHERING
+        if self._has_to_wait_for_room():
+            self._begin_in(0.0 if self._closing else RETRY_SECONDS)
+        elif len(self._pending) >= AT_ONCE:
+            self._begin_in(0.0)
+        else:
+            self._begin_in(self._last_commit + self._gap - self._loop.time())
+
+    def _has_to_wait_for_room(self) -> bool:
+        return self._refusing and any(operation.insists for operation in self._pending)
+
+    def _begin_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if seconds > 0:
+            self._timer = self._loop.call_later(seconds, self._begin)
+        else:  # still after this turn of the loop: what arrives in it comes along
+            self._timer = self._loop.call_soon(self._begin)
+
+    def _take(self) -> list[Operation[Any]]:
+        """The next group: what is owed goes before what is new while there is no room."""
+        taken, self._pending = self._pending, []
+        if self._refusing and any(operation.insists for operation in taken):
+            self._pending = [operation for operation in taken if not operation.insists]
+            return [operation for operation in taken if operation.insists]
+        return taken
+
+    # writing and committing
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._state = State.WRITING
+        self._group = Group(self._connection, self._tables, self._take())
+        self._writing = self._group.write()
+        self._go_on_writing()
+
+    def _go_on_writing(self) -> None:
+        until = time.perf_counter() + SLICE_SECONDS
+        try:
+            for _ in self._writing:
+                if time.perf_counter() > until:
+                    self._loop.call_soon(self._go_on_writing)
+                    return
+        except sqlite3.Error as error:
+            self._group_failed(error)
+            return
+        self._state = State.ON_DISK
+        self._disk.call(partial(self._group.commit, self._reached), self._commit_returned)
+
+    def _commit_returned(self, seconds: float | None, error: Exception | None) -> None:
+        if seconds is None:
+            self._group_failed(error)
+            return
+        self._last_commit = self._loop.time()
+        self._refusing = False
+        for operation in self._group.operations:
+            operation.end()
+        self._count(seconds, self._group)
+        self._watch_for_stillness()
+        self._next()
+
+    def _count(self, seconds: float, group: Group) -> None:
+        written, operations = group.rows, len(group.operations)
+        self._checkpoints.rows_written(written)
+        self._measures.commits += 1
+        self._measures.operations += operations
+        self._measures.rows += written
+        self._measures.commit_seconds += seconds
+        self._observe(seconds, operations)
+
+    def _next(self) -> None:
+        if self._checkpoints.is_due(quiet=not self._pending):
+            self._checkpoint()
+        else:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._pending:
+            self._gather()
+        else:
+            self._state = State.IDLE
+            self._idle.set()
+
+    # checkpoints
+
+    def _checkpoint(self) -> None:
+        self._state = State.ON_DISK
+        self._disk.call(self._run_checkpoint, self._checkpoint_returned)
+
+    def _run_checkpoint(self) -> None:
+        self._checkpoints.run()
+        self._reached(Step.CHECKPOINTED)
+
+    def _checkpoint_returned(self, _: object, error: Exception | None) -> None:
+        # A database that cannot grow for lack of room is as it was, and so is the log.
+        if error is None or (isinstance(error, sqlite3.Error) and failure.is_full(error)):
+            self._go_on()
+        else:
+            self._break(error)
+
+    def _watch_for_stillness(self, seconds: float = STILL_SECONDS) -> None:
+        if self._still_timer is None:
+            self._still_timer = self._loop.call_later(seconds, self._look_for_stillness)
+
+    def _look_for_stillness(self) -> None:
+        self._still_timer = None
+        if self._state is State.IDLE and self._loop.time() - self._last_commit >= STILL_SECONDS:
+            self._idle.clear()
+            self._state = State.ON_DISK
+            self._disk.call(self._checkpoints.tidy, self._tidied)
+        elif self.is_usable:
+            self._watch_for_stillness()
+
+    def _tidied(self, has_more: bool | None, error: Exception | None) -> None:  # noqa: FBT001  what a job returned
+        if has_more:
+            self._watch_for_stillness(VACUUM_SECONDS)
+        self._checkpoint_returned(None, error)
+
+    # failure
+
+    def _group_failed(self, error: Exception | None) -> None:
+        passes = isinstance(error, sqlite3.Error) and not failure.is_lasting(error)
+        try:
+            self._group.roll_back()
+        except sqlite3.Error:  # the same failure met once more, and lasting now
+            passes = False
+        if passes and isinstance(error, sqlite3.Error):
+            self._refuse(error)
+        else:
+            self._pending = [*self._group.operations, *self._pending]
+            self._break(error)
+
+    def _refuse(self, error: sqlite3.Error) -> None:
+        """No room, or another program has the database: what does not insist hears of it."""
+        self._measures.refused_groups += 1
+        self._refusing = True
+        self._last_commit = self._loop.time()
+        kept: list[Operation[Any]] = []
+        for operation in self._group.operations:
+            if operation.insists and not self._closing:
+                kept.append(operation)
+            else:
+                operation.fail(failure.from_sqlite(error, doing="the spool cannot be written"))
+        self._pending = kept + self._pending
+        # A log that can be carried over and begun anew is room for what is owed, even on a full disk.
+        self._checkpoint()
+
+    def _break(self, error: Exception | None) -> None:
+        self._state = State.BROKEN
+        text = f"the spool can no longer be trusted: {error}"
+        self.failure = SpoolError(text, remedy="Look at the disk; a restart recovers the spool.")
+        log.critical("spool broken", extra={"error": str(error)})
+        waiting, self._pending = self._pending, []
+        for operation in waiting:
+            # Whether it is on disk cannot be known; nothing it would need may be removed.
+            operation.fail(SpoolError(text, remedy=self.failure.remedy), undone=False)
+        self.broken.set()
+        self._idle.set()

@@ -1,0 +1,78 @@
+"""spool.keeper: the files of large contents, and the thread that waits for them.
+
+Apart from the thread that commits, so that 25 MB on their way to the disk do not hold up a commit of a few kilobytes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from relay.spool.content import IncomingFile, Kept, is_large, keep_in_file, keep_inline, remove_file
+from relay.spool.disk import DiskThread
+from relay.spool.steps import Reached, Step
+from relay.spool.values import NewMessage
+
+log = logging.getLogger(__name__)
+
+AllKept = tuple[Kept, ...]
+
+
+class Keeper:
+    """directory: the shard's content directory."""
+
+    def __init__(self, directory: Path, *, reached: Reached) -> None:
+        self.directory = directory
+        self._reached = reached
+        self._thread = DiskThread(asyncio.get_running_loop(), name=f"{directory.parent.name} contents")
+
+    def incoming(self, name: str) -> IncomingFile:
+        """Raises SpoolFull, SpoolError."""
+        return IncomingFile(self.directory / name)
+
+    def keep(self, messages: Sequence[NewMessage], done: Callable[[AllKept | None, Exception | None], None]) -> None:
+        """Make their contents ready to be committed, large ones on disk. Owns their files from here on."""
+        for message in messages:
+            if message.content.file is not None:
+                message.content.file.hand_to_spool()
+        self._thread.call(partial(self._keep, messages), done)
+
+    def _keep(self, messages: Sequence[NewMessage]) -> AllKept:
+        kept: list[Kept] = []
+        try:
+            kept.extend(map(self._keep_one, messages))
+        except BaseException:
+            for one in kept:
+                self._remove_now(one.file)
+            raise
+        return tuple(kept)
+
+    def _keep_one(self, message: NewMessage) -> Kept:
+        if not is_large(message.content):
+            return keep_inline(message.content)
+        return keep_in_file(message.content, new=self.directory / message.id, reached=self._reached)
+
+    def remove(self, file: str | None) -> None:
+        """Unlink a file no row knows any more; a failure leaves it to the next recovery."""
+        if file is not None:
+            self._thread.call(partial(self._remove_now, file), _removed)
+
+    def _remove_now(self, file: str | None) -> None:
+        if file is not None:
+            remove_file(self.directory / file)
+            self._reached(Step.UNLINKED)
+
+    async def close(self) -> None:
+        """Finish what was given."""
+        await self._thread.run(_nothing)
+        self._thread.stop()
+
+
+def _nothing() -> None:
+    """The last job: when it is done, all before it are."""
+
+
+def _removed(_: None, failure: Exception | None) -> None:
+    if failure is not None:
+        log.warning("a content file could not be removed", extra={"error": str(failure)})

@@ -1,0 +1,127 @@
+"""spool.opening: put a shard together, and take it apart in the right order.
+
+A shard that is broken is taken apart so that nothing is carried over from its log: what the kernel shows of it may
+never have reached the disk, and only a recovery that checks its sums may decide. (The last connection that closes
+carries the log over if it may write; so the one that may not is closed last.)
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.errors import SpoolLocked
+from relay.spool import recovery
+from relay.spool.checkpoint import Checkpoints
+from relay.spool.committer import Committer
+from relay.spool.disk import DiskThread
+from relay.spool.keeper import Keeper
+from relay.spool.lock import Lock
+from relay.spool.measures import Measures
+from relay.spool.numbering import Numbering
+from relay.spool.reads import Reads
+from relay.spool.recent import RecentContents
+from relay.spool.recovery import CONTENT, DATABASE, Recovered
+from relay.spool.steps import Reached
+from relay.spool.tables import Tables
+
+LOCK_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """reads: for deliveries; looks: for operators' looks through the whole queue, which take long."""
+
+    recovered: Recovered
+    numbering: Numbering
+    measures: Measures
+    committer: Committer
+    keeper: Keeper
+    recent: RecentContents
+    reads: Reads
+    looks: Reads
+    disk: DiskThread
+
+    async def close(self) -> None:
+        await self.committer.close()
+        await self.keeper.close()
+        if self.committer.failure is None:
+            await self._close_reads()
+            await self._close_writer()
+        else:
+            await self._close_writer()
+            await self._close_reads()
+        self.disk.stop()
+        self.recovered.lock.release()
+
+    async def _close_reads(self) -> None:
+        await self.reads.close()
+        await self.looks.close()
+
+    async def _close_writer(self) -> None:
+        await self.disk.run(self.recovered.connection.close)
+
+
+async def opened(
+    directory: Path,
+    *,
+    shard: int,
+    now: Callable[[], float],
+    random: Callable[[int], int],
+    wait: bool,
+    gap: float,
+    observe: Callable[[float, int], None],
+    reached: Reached,
+) -> Parts:
+    """Raises SpoolLocked, SpoolVersion, SpoolFull, SpoolError."""
+    own = recovery.shard_directory(directory, shard)
+    await asyncio.to_thread(recovery.make_directory, own)
+    lock = await _locked(own, wait=wait)
+    try:
+        recovered = await asyncio.to_thread(recovery.recover, own, lock, now=now)
+    except BaseException:
+        lock.release()
+        raise
+    try:
+        reads, looks = await Reads.open(own / DATABASE), await Reads.open(own / DATABASE)
+    except BaseException:
+        recovered.connection.close()
+        lock.release()
+        raise
+    measures = Measures()
+    disk = DiskThread(asyncio.get_running_loop(), name=f"{own.name} commits")
+    committer = Committer(
+        recovered.connection,
+        Tables(
+            recovered.connection,
+            event_sequence=recovered.event_sequence,
+            suppression_sequence=recovered.suppression_sequence,
+        ),
+        disk,
+        Checkpoints(recovered.connection, log=own / f"{DATABASE}-wal", measures=measures),
+        gap=gap,
+        measures=measures,
+        observe=observe,
+        reached=reached,
+    )
+    return Parts(
+        recovered=recovered,
+        numbering=Numbering(shard=shard, now=now, random=random, last=recovered.last_number),
+        measures=measures,
+        committer=committer,
+        keeper=Keeper(own / CONTENT, reached=reached),
+        recent=RecentContents(),
+        reads=reads,
+        looks=looks,
+        disk=disk,
+    )
+
+
+async def _locked(directory: Path, *, wait: bool) -> Lock:
+    while True:
+        try:
+            return Lock(directory / "lock")
+        except SpoolLocked:
+            if not wait:
+                raise
+        await asyncio.sleep(LOCK_POLL_SECONDS)

@@ -1,0 +1,204 @@
+"""spool.queries: everything that is asked of a shard, as SQL with what its rows mean.
+
+The same questions are put by the owner, on a connection that only reads (`reads`), and by other processes (`reader`).
+What is asked for every delivery goes through an index and takes a limit; `find`, `count`, `totals` and `domains` look
+through the queue.
+"""
+
+# ruff: noqa: S608  what is put into SQL here are constants of ours; values are bound
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from relay.errors import NotFound
+from relay.mail.event import Event
+from relay.mail.suppression import Strike, Suppression
+from relay.spool import rows
+from relay.spool.content import StoredContent
+from relay.spool.numbering import first_at, number_of
+from relay.spool.rows import Row
+from relay.spool.values import Cursor, DomainTotal, QueuedRecipient, QueueEntry, Selection, Status, StatusTotal, Totals
+
+T = TypeVar("T")
+
+_START: Cursor = (float("-inf"), 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T]):
+    """result: from the rows to what was asked for."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+    result: Callable[[list[Row]], T]
+
+
+def due(
+    *, domain: str | None, after: Cursor | None, until: float, limit: int, shard: int
+) -> Query[list[QueuedRecipient]]:
+    """Queued recipients with due_at at most `until`, in due order, of one domain or of all."""
+    index, condition = ("recipient_due", "") if domain is None else ("recipient_domain", "r.domain = ? AND ")
+    sql = (
+        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r INDEXED BY {index} CROSS JOIN message m ON m.number = r.message"
+        f" WHERE r.status = {rows.QUEUED} AND {condition}r.due_at <= ?"
+        " AND (r.due_at, r.message, r.position) > (?, ?, ?) ORDER BY r.due_at, r.message, r.position LIMIT ?"
+    )
+    parameters = (until, *(after or _START), limit)
+    return Query(
+        sql, parameters if domain is None else (domain, *parameters), partial(rows.queued_recipients, shard=shard)
+    )
+
+
+def next_due_at(after: float) -> Query[float | None]:
+    sql = f"SELECT min(due_at) FROM recipient INDEXED BY recipient_due WHERE status = {rows.QUEUED} AND due_at > ?"
+    return Query(sql, (after,), _only)
+
+
+def in_doubt(*, limit: int, shard: int) -> Query[list[QueuedRecipient]]:
+    sql = (
+        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_doubtful"
+        f" CROSS JOIN message m ON m.number = r.message WHERE r.status = {rows.DOUBTFUL}"
+        " ORDER BY r.message, r.position LIMIT ?"
+    )
+    return Query(sql, (limit,), partial(rows.queued_recipients, shard=shard))
+
+
+def content(message_id: str, *, shard: int, directory: Path) -> Query[StoredContent]:
+    """Raises NotFound."""
+    return Query(
+        "SELECT head, body, body_size, file FROM content WHERE message = ?",
+        (number_of(message_id, shard=shard),),
+        partial(_content, message_id, directory),
+    )
+
+
+def _content(message_id: str, directory: Path, found: list[Row]) -> StoredContent:
+    if not found:
+        raise NotFound(f"{message_id} is not in the queue", remedy="Its journal may tell: relay log show.")
+    head, body, body_size, file = found[0]
+    return StoredContent(head, body, None if file is None else directory / file, body_size)
+
+
+# what an operator asks
+
+
+def find(selection: Selection, *, limit: int, offset: int, now: float, shard: int) -> Query[list[QueueEntry]]:
+    """By time of acceptance, oldest first."""
+    condition, parameters = where(selection, now=now, shard=shard)
+    sql = (
+        f"SELECT {rows.ENTRY_COLUMNS} FROM recipient r CROSS JOIN message m ON m.number = r.message"
+        f" WHERE {condition} ORDER BY r.message, r.position LIMIT ? OFFSET ?"
+    )
+    return Query(sql, (*parameters, limit, offset), partial(_entries, shard))
+
+
+def _entries(shard: int, found: list[Row]) -> list[QueueEntry]:
+    return [rows.queue_entry(row, shard=shard) for row in found]
+
+
+def count(selection: Selection, *, now: float, shard: int) -> Query[int]:
+    condition, parameters = where(selection, now=now, shard=shard)
+    join = " CROSS JOIN message m ON m.number = r.message" if "m." in condition else ""
+    return Query(f"SELECT count(*) FROM recipient r{join} WHERE {condition}", parameters, _only)
+
+
+def candidates(
+    selection: Selection, *, eligible: str, after: tuple[int, int], limit: int, now: float, shard: int
+) -> Query[list[QueuedRecipient]]:
+    """Those of a selection a command may apply to (`eligible`: SQL), after a (number, position)."""
+    condition, parameters = where(selection, now=now, shard=shard)
+    sql = (
+        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r CROSS JOIN message m ON m.number = r.message"
+        f" WHERE {condition} AND {eligible} AND (r.message, r.position) > (?, ?)"
+        " ORDER BY r.message, r.position LIMIT ?"
+    )
+    return Query(sql, (*parameters, *after, limit), partial(rows.queued_recipients, shard=shard))
+
+
+def where(selection: Selection, *, now: float, shard: int) -> tuple[str, tuple[Any, ...]]:
+    """A selection as a condition over recipient r and message m, with its parameters."""
+    conditions: list[tuple[str, tuple[Any, ...]]] = []
+    if selection.ids:
+        numbers = tuple(number for text in selection.ids if (number := number_of(text, shard=shard)) is not None)
+        conditions.append((f"r.message IN ({', '.join('?' * len(numbers))})", numbers))
+    if selection.recipient_domain:
+        conditions.append(("r.domain = ?", (selection.recipient_domain,)))
+    if selection.sender is not None:
+        conditions.append(("m.sender = ?", (selection.sender,)))
+    if selection.credential:
+        conditions.append(("m.credential = ?", (selection.credential,)))
+    if selection.status is not None:
+        conditions.append((_STATUS[selection.status], ()))
+    if selection.older_than:
+        conditions.append(("r.message < ?", (first_at(now - selection.older_than),)))
+    if not conditions:
+        return "true", ()
+    return " AND ".join(text for text, _ in conditions), tuple(value for _, values in conditions for value in values)
+
+
+_WAITING = f"r.status <> {rows.HELD}"
+_STATUS = {
+    Status.QUEUED: f"{_WAITING} AND r.attempts = 0",
+    Status.DEFERRED: f"{_WAITING} AND r.attempts > 0",
+    Status.HELD: f"r.status = {rows.HELD}",
+}
+
+
+def totals() -> Query[Totals]:
+    parts = ", ".join(
+        f"count(*) FILTER (WHERE {_STATUS[status]}), min(r.message) FILTER (WHERE {_STATUS[status]})"
+        for status in (Status.QUEUED, Status.DEFERRED, Status.HELD)
+    )
+    return Query(f"SELECT {parts} FROM recipient r", (), _totals)
+
+
+def _totals(found: list[Row]) -> Totals:
+    row = found[0]
+    return Totals(
+        queued=StatusTotal(row[0], rows.oldest(row[1])),
+        deferred=StatusTotal(row[2], rows.oldest(row[3])),
+        held=StatusTotal(row[4], rows.oldest(row[5])),
+    )
+
+
+def domains(limit: int) -> Query[list[DomainTotal]]:
+    """The domains most recipients wait for; why is said by the one put off furthest."""
+    sql = (
+        "SELECT most.domain, most.waiting, (SELECT last_reply FROM recipient r INDEXED BY recipient_domain"
+        f" WHERE r.status = {rows.QUEUED} AND r.domain = most.domain ORDER BY r.due_at DESC LIMIT 1)"
+        " FROM (SELECT domain, count(*) AS waiting FROM recipient INDEXED BY recipient_domain"
+        f" WHERE status = {rows.QUEUED} GROUP BY domain ORDER BY waiting DESC, domain LIMIT ?) AS most"
+    )
+    return Query(sql, (limit,), _domains)
+
+
+def _domains(found: list[Row]) -> list[DomainTotal]:
+    return [DomainTotal(domain, waiting, reply) for domain, waiting, reply in found]
+
+
+# what is to be carried over
+
+
+def events(*, after: int, limit: int) -> Query[list[tuple[int, Event]]]:
+    sql = "SELECT sequence, event FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?"
+    return Query(sql, (after, limit), _events)
+
+
+def _events(found: list[Row]) -> list[tuple[int, Event]]:
+    return [(sequence, rows.unpack_event(packed)) for sequence, packed in found]
+
+
+def suppressions(*, after: int, limit: int) -> Query[list[tuple[int, Suppression | Strike]]]:
+    sql = "SELECT sequence, suppression FROM suppression WHERE sequence > ? ORDER BY sequence LIMIT ?"
+    return Query(sql, (after, limit), _suppressions)
+
+
+def _suppressions(found: list[Row]) -> list[tuple[int, Suppression | Strike]]:
+    return [(sequence, rows.unpack_suppression(packed)) for sequence, packed in found]
+
+
+def _only(found: list[Row]) -> Any:
+    return found[0][0]
