@@ -1,9 +1,10 @@
 """delivery.attempt: what one transaction says, given what the server offered. Pure.
 
-What the client's EHLO parameters asked for is carried on where the server offers it. Where it cannot be, the recipients end here
-in our own words, before a byte is sent: SMTPUTF8 (RFC 6531 3.2: a message that needs it is not sent without), 8BITMIME (RFC 6152 3:
-8-bit content is not sent without; credentials with `encode_8bit` had it converted before signing) and SIZE (RFC 1870 6.1).
-DSN parameters are dropped where DSN is not offered, and who asked for SUCCESS is told by a relayed report (RFC 3461 5.2.2).
+What the client's EHLO parameters asked for is carried on where the server offers it. Where it cannot be, the
+recipients end here in our own words, before a byte is sent: SMTPUTF8 (RFC 6531 3.2: a message that needs it is not
+sent without), 8BITMIME (RFC 6152 3: 8-bit content is not sent without; credentials with `encode_8bit` had it
+converted before signing) and SIZE (RFC 1870 6.1). DSN parameters are dropped where DSN is not offered, and who asked
+for SUCCESS is told by a relayed report (RFC 3461 5.2.2).
 """
 
 from collections.abc import Mapping
@@ -72,5 +73,5 @@ def _rcpt_parameters(recipient: QueuedRecipient, *, dsn: bool) -> str:
 
 
 def _number(text: str) -> int:
-    word = text.split()[0] if text.split() else ""
+    word = text.split(maxsplit=1)[0] if text.split() else ""
     return int(word) if word.isascii() and word.isdigit() else 0

@@ -1,16 +1,16 @@
 """delivery.courier: carries a site's jobs, one transaction after another, over one connection.
 
-`Couriers` starts them: as many as the governor allows, the machine's limit for the site has room for, and this worker's share
-of all connections out permits (half of it at most to sites in trouble). A courier takes an idle connection or opens one, works
-while there is work and the connection may carry more, and leaves it open for the next.
+`Couriers` starts them: as many as the governor allows, the machine's limit for the site has room for, and this
+worker's share of all connections out permits (half of it at most to sites in trouble). A courier takes an idle
+connection or opens one, works while there is work and the connection may carry more, and leaves it open for the next.
 
-A connection found dead before anything of a job was answered costs the job nothing: it is carried once more, over a new one.
+A connection found dead before anything of a job was answered costs the job nothing: it is carried once more, over a
+new one.
 """
 
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from relay.config.models import Delivery
 from relay.config.rules import Profiles
@@ -22,13 +22,11 @@ from relay.delivery.judging import Judgement, Where
 from relay.delivery.routing import Direct, Smarthost
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
+from relay.delivery.window import Window
 from relay.mail.verdict import Stage
 from relay.metrics import Metrics
 from relay.smtpclient import OutgoingContent, TransactionResult
 from relay.spool import QueuedRecipient, Spool
-
-if TYPE_CHECKING:
-    from relay.delivery.scheduler import Scheduler
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
@@ -44,6 +42,7 @@ class Couriers:
         limits: SiteLimits,
         profiles: Profiles,
         settling: Settling,
+        window: Window,
         spool: Spool,
         settings: Delivery,
         share: int,
@@ -55,13 +54,13 @@ class Couriers:
         self._limits = limits
         self._profiles = profiles
         self._settling = settling
+        self._window = window
         self._spool = spool
         self._settings = settings
         self._share = share
         self._metrics = metrics
         self._now = now
         self._tasks = tasks
-        self._scheduler: "Scheduler | None" = None
         self._sites: dict[str, Site] = {}
         self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
         self._open = 0
@@ -90,10 +89,6 @@ class Couriers:
         self._profiles = profiles
         for site in self._sites.values():
             site.governor.profile = profiles.for_host(site.destination.hosts[0].name)
-
-    def attach(self, scheduler: "Scheduler") -> None:
-        """The scheduler that takes a troubled site's mail back."""
-        self._scheduler = scheduler
 
     def site(self, destination: Destination, way: Direct | Smarthost) -> Site:
         """The site of that name, with the newest addresses that DNS gave."""
@@ -267,8 +262,11 @@ class Couriers:
         self._park(site)
 
     def _park(self, site: Site) -> None:
-        assert self._scheduler is not None
-        self._scheduler.park(site, until=site.governor.retry_at)
+        """The site is in trouble: what waits for it goes back to the disk until it is probed."""
+        jobs = site.take_all()
+        for job in jobs:
+            self._window.park(job.domain, until=site.governor.retry_at)
+        self._settling.give_back(jobs)
 
     async def _pace(self, site: Site) -> None:
         if site.profile.messages_per_second:
@@ -298,7 +296,9 @@ class Couriers:
         self._learn(site, result, line)
         self._settling.settle(job.message, judgements, site=site.name)
 
-    def _judge(self, recipient: QueuedRecipient, index: int, line: Line, result: TransactionResult, of: int) -> Judgement:
+    def _judge(
+        self, recipient: QueuedRecipient, index: int, line: Line, result: TransactionResult, of: int
+    ) -> Judgement:
         judge, where = self._settling.judge, _where(line)
         if result.mail is not None and not result.mail.is_positive:
             return judge.answered(recipient, result.mail, where, stage=Stage.MAIL, recipients=of)
@@ -319,7 +319,10 @@ class Couriers:
             site.governor.succeeded()
             return
         site.governor.pushed_back()
-        last = next((reply for reply in (result.final, *result.recipients, result.mail) if reply and not reply.is_positive), None)
+        last = next(
+            (reply for reply in (result.final, *result.recipients, result.mail) if reply and not reply.is_positive),
+            None,
+        )
         site.last_error = result.failure or str(last or "")
 
 

@@ -1,9 +1,9 @@
 """delivery.destination: where a domain's mail goes, from DNS.
 
-RFC 5321 5.1: MX hosts by preference, equals shuffled, ourselves and worse dropped; the domain itself only when it has no MX at
-all; RFC 7505: a null MX takes no mail. What a domain's DNS says is a value here: `Destination`, `Undeliverable` (a bounce,
-with the reply that a report will carry) or `Unresolved` (try later). NXDOMAIN and a null MX are the domain's own word; SERVFAIL,
-a timeout or an address we may not dial are not, and never end a recipient.
+RFC 5321 5.1: MX hosts by preference, equals shuffled, ourselves and worse dropped; the domain itself only when it has
+no MX at all; RFC 7505: a null MX takes no mail. What a domain's DNS says is a value here: `Destination`,
+`Undeliverable` (a bounce, with the reply that a report will carry) or `Unresolved` (try later). NXDOMAIN and a null
+MX are the domain's own word; SERVFAIL, a timeout or an address we may not dial are not, and never end a recipient.
 """
 
 import asyncio
@@ -127,7 +127,9 @@ class Destinations:
         found = [(record, answer.records) for record, answer in better if isinstance(answer, Found)]
         failed = [answer.text for _, answer in better if isinstance(answer, Failure)]
         if implicit and not found and not failed:
-            return Undeliverable(Reply(550, "5.4.4", f"{domain} has neither an MX nor an address record"), bad_domain=False)
+            return Undeliverable(
+                Reply(550, "5.4.4", f"{domain} has neither an MX nor an address record"), bad_domain=False
+            )
         hosts, refused = self._dialable(found)
         if hosts:
             return Destination(site_name([record.name for record in others]), hosts)
@@ -137,7 +139,9 @@ class Destinations:
     def _better_than_us(self, answers: list[tuple[MxHost, Answer]]) -> list[tuple[MxHost, Answer]]:
         """RFC 5321 5.1, by address: a host that is this machine, and every one that is no better, is dropped."""
         ours = [
-            record.preference for record, answer in answers if isinstance(answer, Found) and self._is_ours(answer.records)
+            record.preference
+            for record, answer in answers
+            if isinstance(answer, Found) and self._is_ours(answer.records)
         ]
         return [(record, answer) for record, answer in answers if not ours or record.preference < min(ours)]
 
@@ -147,7 +151,9 @@ class Destinations:
         hosts: list[Host] = []
         refused: list[str] = []
         for record, addresses in found:
-            reasons = {address: refusal(address, allowed=self._settings.allow_networks, own=own) for address in addresses}
+            reasons = {
+                address: refusal(address, allowed=self._settings.allow_networks, own=own) for address in addresses
+            }
             refused += [reason for reason in reasons.values() if reason]
             usable = [address for address, reason in reasons.items() if not reason]
             if usable:
@@ -164,7 +170,9 @@ class Destinations:
         return any(address in own and not self._allowed(address) for address in addresses)
 
     def _allowed(self, address: Address) -> bool:
-        return any(address.version == network.version and address in network for network in self._settings.allow_networks)
+        return any(
+            address.version == network.version and address in network for network in self._settings.allow_networks
+        )
 
     def _ordered(self, addresses: Sequence[Address]) -> tuple[str, ...]:
         first = 6 if self._prefers_ipv6() else 4
@@ -177,7 +185,7 @@ class Destinations:
 
 
 def literal_address(domain: str) -> Address:
-    """"[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
+    """ "[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
     return ipaddress.ip_address(domain[1:-1].lower().removeprefix("ipv6:"))
 
 

@@ -1,10 +1,10 @@
 """delivery.dialler: a session with one of a destination's hosts.
 
-Hosts in order of preference, each at its addresses, until one gives a session: at most `delivery.addresses` addresses and
-`delivery.sessions` that answered at all (RFC 5321 5.1, Postfix's smtp_mx_session_limit). A 5xx greeting is one host's word, so the
-next is tried, and when all greet so the mail is deferred, never bounced. To MX hosts TLS is opportunistic (RFC 7435): unverified
-TLS where STARTTLS is offered, clear text to the same address when TLS itself fails. To a smarthost the route says what is
-required, and nothing weaker is tried.
+Hosts in order of preference, each at its addresses, until one gives a session: at most `delivery.addresses` addresses
+and `delivery.sessions` that answered at all (RFC 5321 5.1, Postfix's smtp_mx_session_limit). A 5xx greeting is one
+host's word, so the next is tried, and when all greet so the mail is deferred, never bounced. To MX hosts TLS is
+opportunistic (RFC 7435): unverified TLS where STARTTLS is offered, clear text to the same address when TLS itself
+fails. To a smarthost the route says what is required, and nothing weaker is tried.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ _SMARTHOST_TLS = {"starttls": TlsMode.REQUIRED_STARTTLS, "tls": TlsMode.IMPLICIT
 
 @dataclass(frozen=True, slots=True)
 class Unreached:
-    """No host gave a session. reply: the last that one gave, None when none did. detail: every address with its failure."""
+    """No host gave a session. reply: the last that one gave, None when none did. detail: every address with its
+    failure.
+    """
 
     stage: Stage
     reply: Reply | None

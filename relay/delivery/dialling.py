@@ -1,8 +1,9 @@
 """delivery.dialling: which addresses may be connected to. Pure.
 
-A sender chooses the recipient's domain, and whoever owns that domain chooses its addresses; without this check a relay can be
-made to talk SMTP to the machines of its own network (RFC 5321 7.8 speaks of the like). Checked on the address dialled, after
-DNS, and through the disguises an IPv4 address can wear in IPv6. An operator's `allow_networks` has the last word.
+A sender chooses the recipient's domain, and whoever owns that domain chooses its addresses; without this check a
+relay can be made to talk SMTP to the machines of its own network (RFC 5321 7.8 speaks of the like). Checked on the
+address dialled, after DNS, and through the disguises an IPv4 address can wear in IPv6. An operator's `allow_networks`
+has the last word.
 """
 
 import ipaddress
@@ -32,7 +33,7 @@ def _disguises(address: Address) -> list[Address]:
     inner = [mapped for mapped in (address.ipv4_mapped, address.sixtofour) if mapped is not None]
     if address in _NAT64:
         inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [address, *inner]
+    return [*inner, address]
 
 
 def _reason(address: Address, own: Collection[Address]) -> str:

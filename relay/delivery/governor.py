@@ -1,9 +1,9 @@
 """delivery.governor: how hard a site may be pushed.
 
-Per site a window of connections: it starts small, grows by one per window of successes up to the profile's number, and is
-halved at once by a 421 or a lost connection (RFC 5321 3.8). A site none of whose hosts gives a session is in trouble: its
-mail waits on disk and one message probes it, first after 30 s, then at doubling intervals up to 15 minutes. Waiting for a
-site climbs nobody's retry ladder.
+Per site a window of connections: it starts small, grows by one per window of successes up to the profile's number,
+and is halved at once by a 421 or a lost connection (RFC 5321 3.8). A site none of whose hosts gives a session is in
+trouble: its mail waits on disk and one message probes it, first after 30 s, then at doubling intervals up to 15
+minutes. Waiting for a site climbs nobody's retry ladder.
 
 The profile's numbers hold for the machine, not per worker; `SiteLimits` is asked before a connection is opened or a
 paced message is sent. `LocalLimits` answers where there is one worker; the switchboard where there are several.

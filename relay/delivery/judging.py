@@ -1,9 +1,10 @@
 """delivery.judging: from what a server said to what becomes of each recipient. Pure.
 
-One reply, one verdict (`mail.verdict`), one of five ends: delivered, bounced, deferred, expired, unknown. The event tells what
-was said by whom, over which source and TLS; the suppression or strike goes with it into the same transaction of the spool; and
-`report` says whether the sender is to be told now (RFC 3461 4.1: failures unless NOTIFY says otherwise; SUCCESS only on
-request; DELAY once). Nothing is reported to the null sender, so a bounce is never bounced (RFC 5321 4.5.5).
+One reply, one verdict (`mail.verdict`), one of five ends: delivered, bounced, deferred, expired, unknown. The event
+tells what was said by whom, over which source and TLS; the suppression or strike goes with it into the same
+transaction of the spool; and `report` says whether the sender is to be told now (RFC 3461 4.1: failures unless NOTIFY
+says otherwise; SUCCESS only on request; DELAY once). Nothing is reported to the null sender, so a bounce is never
+bounced (RFC 5321 4.5.5).
 """
 
 from collections.abc import Callable
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 from random import Random
 
 from relay.config.models import Retry
+from relay.mail.dsn import Action
 from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
 from relay.mail.retry import Defer, Expire, decide, postpone
 from relay.mail.suppression import Strike, Suppression
 from relay.mail.verdict import Rules, Stage, Verdict, bad_domain, classify
-from relay.mail.dsn import Action
 from relay.spool import Outcome, QueuedRecipient
 
 
@@ -31,16 +32,18 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """report: what the sender is told, None for nothing."""
+    """report: what the sender is told, None for nothing. status: the enhanced code of an end in our own words."""
 
     recipient: QueuedRecipient
     outcome: Outcome
     report: Action | None = None
     suppression: Suppression | Strike | None = None
     verdict: Verdict | None = None
+    status: str = ""
 
 
 NOWHERE = Where()
+EXPIRED = "4.4.7"  # RFC 3463 3.5: delivery time expired
 
 
 class Judge:
@@ -54,7 +57,9 @@ class Judge:
 
     def delivered(self, recipient: QueuedRecipient, reply: Reply, where: Where, *, dsn_offered: bool) -> Judgement:
         event = self._event(recipient, Kind.DELIVERED, where, reply=str(reply))
-        report = Action.RELAYED if "SUCCESS" in _notify(recipient) and not dsn_offered and _reportable(recipient) else None
+        report = (
+            Action.RELAYED if "SUCCESS" in _notify(recipient) and not dsn_offered and _reportable(recipient) else None
+        )
         return Judgement(recipient, Outcome(recipient.position, event, final=True), report)
 
     def discarded(self, recipient: QueuedRecipient) -> Judgement:
@@ -74,7 +79,8 @@ class Judge:
     def impossible(self, recipient: QueuedRecipient, reply: Reply, where: Where) -> Judgement:
         """What we decided ourselves, in the words of a reply: nothing was asked of the server."""
         event = self._event(recipient, Kind.BOUNCED, where, detail=str(reply))
-        return Judgement(recipient, Outcome(recipient.position, event, final=True), _failure(recipient))
+        outcome = Outcome(recipient.position, event, final=True)
+        return Judgement(recipient, outcome, _failure(recipient), status=reply.status)
 
     def bad_domain(self, recipient: QueuedRecipient, reply: Reply, *, proven: bool) -> Judgement:
         """DNS said that the domain takes no mail. proven: by NXDOMAIN or a null MX, which suppress for a while."""
@@ -83,9 +89,12 @@ class Judge:
         verdict = bad_domain(self._rules.times)
         event = self._event(recipient, Kind.BOUNCED, NOWHERE, detail=str(reply), verdict=verdict)
         outcome = Outcome(recipient.position, event, final=True)
-        return Judgement(recipient, outcome, _failure(recipient), self._evidence(recipient, verdict, str(reply)), verdict)
+        evidence = self._evidence(recipient, verdict, str(reply))
+        return Judgement(recipient, outcome, _failure(recipient), evidence, verdict, reply.status)
 
-    def unanswered(self, recipient: QueuedRecipient, detail: str, where: Where, *, reply: Reply | None = None) -> Judgement:
+    def unanswered(
+        self, recipient: QueuedRecipient, detail: str, where: Where, *, reply: Reply | None = None
+    ) -> Judgement:
         """No session, or one that broke: transient, whatever was said."""
         return self._put_off(recipient, where, reply=str(reply) if reply else "", detail=detail)
 
@@ -96,9 +105,13 @@ class Judge:
             return Judgement(recipient, Outcome(recipient.position, event, final=True), _failure(recipient))
         return self._put_off(recipient, where, detail=detail, kind=Kind.UNKNOWN)
 
-    def expired(self, recipient: QueuedRecipient, where: Where = NOWHERE, *, reply: str = "", detail: str = "") -> Judgement:
+    def expired(
+        self, recipient: QueuedRecipient, where: Where = NOWHERE, *, reply: str = "", detail: str = ""
+    ) -> Judgement:
         said = reply or detail or recipient.last_reply
-        text = f"undelivered until its expiry; last: {said}" if said else "undelivered until its expiry; never attempted"
+        text = (
+            f"undelivered until its expiry; last: {said}" if said else "undelivered until its expiry; never attempted"
+        )
         event = self._event(recipient, Kind.EXPIRED, where, reply=reply, detail=text)
         return Judgement(recipient, Outcome(recipient.position, event, final=True), _failure(recipient))
 
@@ -108,12 +121,16 @@ class Judge:
         if isinstance(decision, Expire):
             return self.expired(recipient, detail=detail)
         event = self._event(recipient, Kind.DEFERRED, NOWHERE, detail=detail, next_attempt_at=decision.until)
-        return Judgement(recipient, Outcome(recipient.position, event, final=False, due_at=decision.until, climbs=False))
+        return Judgement(
+            recipient, Outcome(recipient.position, event, final=False, due_at=decision.until, climbs=False)
+        )
 
     def _bounced(self, recipient: QueuedRecipient, reply: Reply, where: Where, verdict: Verdict) -> Judgement:
         event = self._event(recipient, Kind.BOUNCED, where, reply=str(reply), verdict=verdict)
         outcome = Outcome(recipient.position, event, final=True)
-        return Judgement(recipient, outcome, _failure(recipient), self._evidence(recipient, verdict, str(reply)), verdict)
+        return Judgement(
+            recipient, outcome, _failure(recipient), self._evidence(recipient, verdict, str(reply)), verdict
+        )
 
     def _put_off(
         self,
@@ -129,7 +146,7 @@ class Judge:
         if isinstance(decision, Expire):
             judgement = self.expired(recipient, where, reply=reply, detail=detail)
             suppression = self._evidence(recipient, verdict, reply) if verdict else None
-            return Judgement(recipient, judgement.outcome, judgement.report, suppression, verdict)
+            return Judgement(recipient, judgement.outcome, judgement.report, suppression, verdict, EXPIRED)
         event = self._event(
             recipient, kind, where, reply=reply, detail=detail, verdict=verdict, next_attempt_at=decision.until
         )

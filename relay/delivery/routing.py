@@ -1,8 +1,8 @@
 """delivery.routing: which way a recipient goes. Pure.
 
-The routes of relay.toml in order, first match wins, direct to MX by default. A route that names a host is a `Smarthost`: its
-host may be a loopback or private address, because the operator wrote it down. "simulator" is the built-in receiving server,
-a smarthost on a loopback port that the server fills in.
+The routes of relay.toml in order, first match wins, direct to MX by default. A route that names a host is a
+`Smarthost`: its host may be a loopback or private address, because the operator wrote it down. "simulator" is the
+built-in receiving server, a smarthost on a loopback port that the server fills in.
 """
 
 from collections.abc import Sequence

@@ -1,17 +1,18 @@
 """delivery.scheduler: brings what is owed and due to the couriers, without holding the queue in memory.
 
-Fresh mail is handed over in memory after its commit. Everything else is read from the spool: one walk over the due index,
-oldest first, that never goes back (`Window` says why it need not), and a refill of each domain that had more than its share.
-What is read becomes jobs: recipients of one message in one domain, going one way. A job waits here while its domain is looked
-up, then at its site for a courier.
+Fresh mail is handed over in memory after its commit. Everything else is read from the spool: one walk over the due
+index, oldest first, that never goes back (`Window` says why it need not), and a refill of each domain that had more
+than its share. What is read becomes jobs: recipients of one message in one domain, going one way. A job waits here
+while its domain is looked up, then at its site for a courier.
 
-Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's retry ladder
-is climbed for it. A recipient past its expiry ends here, attempted or not.
+Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's
+retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from relay.config.models import Delivery
@@ -49,6 +50,8 @@ class Scheduler:
         self,
         *,
         spool: Spool,
+        window: Window,
+        wake: asyncio.Event,
         destinations: Destinations,
         routes: Callable[[], Routes],
         couriers: Couriers,
@@ -65,15 +68,13 @@ class Scheduler:
         self._settings = settings
         self._now = now
         self._tasks = tasks
-        self.window = Window(settings.window)
+        self.window = window
         self._lookups: dict[LookupKey, Lookup] = {}
         self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
         self._asking = asyncio.Semaphore(LOOKUPS)
         self._cursor: Cursor | None = None
-        self._wake = asyncio.Event()
+        self._wake = wake
         self._stopped = False
-        settling.attach(self)
-        couriers.attach(self)
 
     # What reception and the operator's verbs call.
 
@@ -90,8 +91,7 @@ class Scheduler:
 
     def stored(self, domains: Iterable[str]) -> None:
         """Recipients of these domains became due on disk behind the walk: reports, released mail, retries now."""
-        for domain in domains:
-            self.window.mark_more(domain)
+        self.window.mark_all(domains)
         self._wake.set()
 
     def retry_now(self, domains: Iterable[str]) -> None:
@@ -101,7 +101,7 @@ class Scheduler:
             self.window.unpark(domain)
         self._wake.set()
 
-    def drop(self, claims: Set[Claim]) -> None:
+    def drop(self, claims: AbstractSet[Claim]) -> None:
         """An operator held or cancelled these: they are taken out of every line. What is under way ends by itself."""
         for jobs in (lookup.jobs for lookup in self._lookups.values()):
             self._drop_from(jobs, claims)
@@ -111,17 +111,12 @@ class Scheduler:
             for job in jobs:
                 site.add(job)
 
-    def _drop_from(self, jobs: list[Job], claims: Set[Claim]) -> None:
+    def _drop_from(self, jobs: list[Job], claims: AbstractSet[Claim]) -> None:
         for job in jobs:
             dropped = [each for each in job.recipients if (job.message.id, each.position) in claims]
             job.recipients = [each for each in job.recipients if each not in dropped]
-            self.forget(dropped)
+            self.window.forget(dropped)
         jobs[:] = [job for job in jobs if job.recipients]
-
-    def forget(self, recipients: Iterable[QueuedRecipient]) -> None:
-        """Settled or given back: there is room again."""
-        for recipient in recipients:
-            self.window.release(recipient.recipient.domain, (recipient.message.id, recipient.position))
 
     # The walk.
 
@@ -237,15 +232,6 @@ class Scheduler:
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)
 
-    # What couriers call.
-
-    def park(self, site: Site, *, until: float) -> None:
-        """The site is in trouble: what waits for it goes back to the disk until it is probed."""
-        jobs = site.take_all()
-        for job in jobs:
-            self.window.park(job.domain, until=until)
-        self._settling.give_back(jobs)
-
 
 def _lookup_key(way: Direct | Smarthost, domain: str) -> LookupKey:
     return (way.host, way.login, way.port) if isinstance(way, Smarthost) else (domain, "", 0)
@@ -263,5 +249,3 @@ def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:
             jobs.append(job)
         job.recipients.append(recipient)
     return jobs
-
-

@@ -1,25 +1,23 @@
 """delivery.settling: writes what became of each recipient, and everything that follows from it, in one step.
 
-One settlement carries the outcomes of one attempt with their events, the suppressions they prove and the report to the sender:
-the spool keeps all of it or none, so a report is sent exactly once for what it reports. Couriers do not wait for it; what
-is settled reaches the disk with the next group of the spool. The spool waits out a full disk, and the claims stay, so nothing
-is sent twice meanwhile; any other error of it ends the worker, and recovery starts anew.
+One settlement carries the outcomes of one attempt with their events, the suppressions they prove and the report to
+the sender: the spool keeps all of it or none, so a report is sent exactly once for what it reports. Couriers do not
+wait for it; what is settled reaches the disk with the next group of the spool. The spool waits out a full disk, and
+the claims stay, so nothing is sent twice meanwhile; any other error of it ends the worker, and recovery starts anew.
 """
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from relay.delivery.destination import Undeliverable
 from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
 from relay.delivery.site import Job
-from relay.mail.dsn import Action
+from relay.delivery.window import Window
+from relay.mail.dsn import Action, Told
 from relay.mail.reply import Reply
 from relay.metrics import Metrics
 from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
-
-if TYPE_CHECKING:
-    from relay.delivery.scheduler import Scheduler
 
 LATE = 300.0  # seconds past its expiry within which a last attempt that was due then is still made
 
@@ -27,17 +25,19 @@ LATE = 300.0  # seconds past its expiry within which a last attempt that was due
 class Reports(Protocol):
     """Reception's part: a report, completed and signed."""
 
-    async def about(self, message: QueuedMessage, action: Action, judgements: Sequence[Judgement]) -> NewMessage:
+    async def about(self, message: QueuedMessage, action: Action, told: Sequence[Told]) -> NewMessage:
         """The DSN to the message's sender about these recipients."""
 
 
 class Settling:
-    """One shard's. `pending` counts what is not yet on disk."""
+    """One shard's. `pending` counts what is not yet on disk; `wake` wakes the scheduler."""
 
     def __init__(
         self,
         *,
         spool: Spool,
+        window: Window,
+        wake: asyncio.Event,
         judge: Judge,
         reports: Reports,
         metrics: Metrics,
@@ -49,15 +49,12 @@ class Settling:
         self.idle = asyncio.Event()
         self.idle.set()
         self._spool = spool
+        self._window = window
+        self._wake = wake
         self._reporting = reports
         self._metrics = metrics
         self._now = now
         self._tasks = tasks
-        self._scheduler: "Scheduler | None" = None
-
-    def attach(self, scheduler: "Scheduler") -> None:
-        """The scheduler that is told when claims end."""
-        self._scheduler = scheduler
 
     def end_expired(self, job: Job) -> bool:
         """Ends the recipients that are past their expiry; whether any is left to attempt.
@@ -111,8 +108,7 @@ class Settling:
         self.pending -= 1
         if not self.pending:
             self.idle.set()
-        assert self._scheduler is not None
-        self._scheduler.forget(recipients)
+        self._window.forget(recipients)
 
     async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
         await self._spool.give_back(recipients)
@@ -134,7 +130,7 @@ class Settling:
     async def _reports(self, message: QueuedMessage, judgements: Sequence[Judgement]) -> tuple[NewMessage, ...]:
         reports = []
         for action in Action:
-            told = [each for each in judgements if each.report is action]
+            told = [_told(each) for each in judgements if each.report is action]
             if told:
                 reports.append(await self._reporting.about(message, action, told))
                 self._metrics.report_made(action)
@@ -151,15 +147,29 @@ class Settling:
         behind = {each.domain for report in reports for each in report.envelope.recipients}
         now = self._now()
         behind |= {
-            each.recipient.recipient.domain for each in judgements if not each.outcome.final and each.outcome.due_at <= now
+            each.recipient.recipient.domain
+            for each in judgements
+            if not each.outcome.final and each.outcome.due_at <= now
         }
         if behind:
-            assert self._scheduler is not None
-            self._scheduler.stored(behind)
+            self._window.mark_all(behind)
+            self._wake.set()
+
+
+def _told(judgement: Judgement) -> Told:
+    event, recipient = judgement.outcome.event, judgement.recipient
+    return Told(
+        recipient=recipient.recipient,
+        reply=event.reply,
+        detail=event.detail,
+        status=judgement.status,
+        category=judgement.verdict.category if judgement.verdict else "",
+        mx=event.mx,
+        attempted_at=event.at if event.mx else 0.0,
+        retry_until=recipient.expires_at,
+    )
 
 
 def _is_over(recipient: QueuedRecipient, now: float) -> bool:
     waited = recipient.due_at < recipient.expires_at
     return now >= recipient.expires_at and (waited or now > recipient.expires_at + LATE)
-
-

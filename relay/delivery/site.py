@@ -1,8 +1,8 @@
 """delivery.site: what waits for one site and what is open to it. Bookkeeping without IO.
 
-A site is all domains that share one set of MX hosts, or one smarthost: limits and connections belong to it, a transaction to one
-domain. Turns go round credentials and streams, so that one application's campaign does not stand before another's password
-reset: a job waits for at most one job of every other.
+A site is all domains that share one set of MX hosts, or one smarthost: limits and connections belong to it, a
+transaction to one domain. Turns go round credentials and streams, so that one application's campaign does not stand
+before another's password reset: a job waits for at most one job of every other.
 """
 
 from collections import OrderedDict, deque
@@ -40,8 +40,8 @@ class Line:
 class Site:
     """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now.
 
-    starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this moment.
-    idle: open, not at work.
+    starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this
+    moment. idle: open, not at work.
     """
 
     name: str

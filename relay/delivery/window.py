@@ -1,16 +1,18 @@
 """delivery.window: which of the spool's recipients are in memory. Pure bookkeeping.
 
-Memory must not grow with the queue, so a worker holds at most `capacity` recipients; the rest waits on disk. A claim is an
-entry here and nothing else: the spool has one owner, and after a crash everything unsettled is due again.
+Memory must not grow with the queue, so a worker holds at most `capacity` recipients; the rest waits on disk. A claim
+is an entry here and nothing else: the spool has one owner, and after a crash everything unsettled is due again.
 
 The invariant that makes one walk over the due index enough: every due recipient on disk is either claimed here or its
-domain is marked `more`, and a domain so marked is read again once it has room and is not parked. One domain may fill at most
-`per_domain` of the window, so that a domain that never answers leaves room for the others; fresh mail, which is handed over
-in memory, may use a quarter on top, so that a window full of old trouble does not make new mail wait.
+domain is marked `more`, and a domain so marked is read again once it has room and is not parked. One domain may fill
+at most `per_domain` of the window, so that a domain that never answers leaves room for the others; fresh mail, which
+is handed over in memory, may use a quarter on top, so that a window full of old trouble does not make new mail wait.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from relay.spool import QueuedRecipient
 
 Claim = tuple[str, int]
 
@@ -79,6 +81,16 @@ class Window:
         state.claimed -= 1
         if not state.claimed and not state.more:
             del self._domains[domain]
+
+    def forget(self, recipients: Iterable[QueuedRecipient]) -> None:
+        """Settled or given back: there is room again."""
+        for each in recipients:
+            self.release(each.recipient.domain, (each.message.id, each.position))
+
+    def mark_all(self, domains: Iterable[str]) -> None:
+        """Recipients of these domains became due on disk behind the walk."""
+        for domain in domains:
+            self.mark_more(domain)
 
     def mark_more(self, domain: str) -> None:
         """Due recipients of the domain are on disk and not here."""

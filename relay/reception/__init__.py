@@ -1,7 +1,7 @@
 """reception: the one door into the spool.
 
-Whatever Relay will deliver is completed and DKIM-signed here, once, before it is spooled: mail that was submitted (`door`) and
-Relay's own reports (`reports`). Every attempt then sends the same octets.
+Whatever Relay will deliver is completed and DKIM-signed here, once, before it is spooled: mail that was submitted
+(`door`) and Relay's own reports (`reports`). Every attempt then sends the same octets.
 """
 
 from relay.reception.door import Authorize, Reception, Submitted, Suppressed

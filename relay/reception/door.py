@@ -1,9 +1,9 @@
 """reception.door: what was submitted, completed, signed and spooled.
 
-A message is completed (RFC 6409
-8), checked against what its credential may say, DKIM-signed and only then spooled, so every attempt sends the same octets.
-The positive reply is given only once the message is durable; a client that goes away meanwhile changes nothing (the commit is
-shielded by the spool). What is refused is refused with a reply of our own words; our own trouble is a 4xx and never a 5xx.
+A message is completed (RFC 6409 8), checked against what its credential may say, DKIM-signed and only then spooled,
+so every attempt sends the same octets. The positive reply is given only once the message is durable; a client that
+goes away meanwhile changes nothing (the commit is shielded by the spool). What is refused is refused with a reply of
+our own words; our own trouble is a 4xx and never a 5xx.
 
 A message that can be delivered at once is handed to the scheduler in memory after its commit.
 """
@@ -28,13 +28,14 @@ from relay.reception.terms import Terms
 from relay.registry.credentials import Credential, OnSuppressed, Reports, State
 from relay.spool import INLINE_OCTETS, Content, IncomingFile, NewMessage, QueuedRecipient, Spool
 
+
 @dataclass(frozen=True, slots=True)
 class Submitted:
     """One message as it was submitted.
 
-    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it is in
-    `file`. client: its IP address. ehlo: its name, as it gave it. tls: "TLSv1.3 TLS_AES_256_GCM_SHA384" or "" for clear text.
-    protocol: the word for Received (RFC 3848): "ESMTPSA". eight_bit: the content has octets over 127.
+    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it
+    is in `file`. client: its IP address. ehlo: its name, as it gave it. tls: "TLSv1.3 TLS_AES_256_GCM_SHA384" or ""
+    for clear text. protocol: the word for Received (RFC 3848): "ESMTPSA". eight_bit: the content has octets over 127.
     """
 
     id: str
@@ -68,7 +69,9 @@ Suppressed = Callable[[str, Credential], Suppression | None]
 
 
 class Reception:
-    """authorize: the policy for the header's addresses. suppressed: for credentials that accept suppressed recipients."""
+    """authorize: the policy for the header's addresses. suppressed: for credentials that accept suppressed
+    recipients.
+    """
 
     def __init__(
         self,
@@ -151,7 +154,9 @@ class Reception:
             recipients=submitted.envelope.recipients,
             now=now,
         )
-        return complete(header, received=received, now=now, hostname=self._terms().hostname, message_id_token=submitted.id)
+        return complete(
+            header, received=received, now=now, hostname=self._terms().hostname, message_id_token=submitted.id
+        )
 
     def _message(
         self, submitted: Submitted, header: Header, content: Content, signer: str, lifetime: float | None

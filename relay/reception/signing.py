@@ -1,8 +1,8 @@
 """reception.signing: the signatures of a message that is about to be spooled.
 
-d= is the From domain, else its nearest parent that has a key. A small body is hashed on the event loop, where it takes
-microseconds; one over 256 KiB in a thread (4.6 ms of CPU a megabyte, hashlib gives up the GIL). The signatures themselves stay
-on the loop: a thread pool made the whole 20 % slower.
+d= is the From domain, else its nearest parent that has a key. A small body is hashed on the event loop, where it
+takes microseconds; one over 256 KiB in a thread (4.6 ms of CPU a megabyte, hashlib gives up the GIL). The signatures
+themselves stay on the loop: a thread pool made the whole 20 % slower.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """server.bookkeeping: what happens beside a shard's hot path.
 
-Events move from the shard to the journal's day files, suppressions to suppression.db, refusals at submission into the shard's
-events; each so that a crash between the two ends loses nothing and doubles nothing (they are known by shard and sequence; a
-refusal may be lost with the last tenth of a second, nobody is owed anything for it). Once an hour the days past their retention
-are deleted: whole files of the journal, never anything of the queue.
+Events move from the shard to the journal's day files, suppressions to suppression.db, refusals at submission into the
+shard's events; each so that a crash between the two ends loses nothing and doubles nothing (they are known by shard
+and sequence; a refusal may be lost with the last tenth of a second, nobody is owed anything for it). Once an hour the
+days past their retention are deleted: whole files of the journal, never anything of the queue.
 """
 
 import asyncio
@@ -76,7 +76,9 @@ class Bookkeeping:
         await self._journal.close()
 
     def refused(self, event: Event) -> None:
-        """A refusal at submission, to be recorded soon. When they come faster than the disk takes them, some are not."""
+        """A refusal at submission, to be recorded soon. When they come faster than the disk takes them, some are
+        not.
+        """
         if len(self._refusals) < MOST_REFUSALS:
             self._refusals.append(event)
         else:

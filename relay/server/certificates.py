@@ -1,7 +1,7 @@
 """server.certificates: a local CA and a certificate for this machine, for the quick start.
 
-Clients verify the certificate against a file they are told of, so the first message already goes over verified TLS; a real
-certificate takes its place without any other change. P-256: half the work of a handshake with RSA.
+Clients verify the certificate against a file they are told of, so the first message already goes over verified TLS; a
+real certificate takes its place without any other change. P-256: half the work of a handshake with RSA.
 """
 
 import datetime
@@ -19,7 +19,9 @@ LEAF_DAYS = 825  # what verifiers commonly accept
 
 
 def make_local_tls(directory: Path, *, hostname: str, now: datetime.datetime) -> None:
-    """Writes ca.pem, fullchain.pem and privkey.pem (0600) into `directory`. The CA's key is not kept: nothing else is signed."""
+    """Writes ca.pem, fullchain.pem and privkey.pem (0600) into `directory`. The CA's key is not kept: nothing else is
+    signed.
+    """
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Relay local CA of {hostname}"[:64])])
     ca = (
@@ -85,9 +87,7 @@ def _names(hostname: str) -> list[x509.GeneralName]:
 
 
 def _write_private(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(pem)

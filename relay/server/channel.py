@@ -1,8 +1,9 @@
 """server.channel: questions and answers over a socket between the supervisor and a worker.
 
-Frames are four octets of length and a msgpack array: [number, verb, arguments] asks, [number, null, result] answers, number 0
-tells without an answer. Both ends ask. A handler that raises ends the process that has the bug, not the peer's question: the
-TaskGroup that owns it sees the error. When the other end is gone every open question raises `Gone`.
+Frames are four octets of length and a msgpack array: [number, verb, arguments] asks, [number, null, result] answers,
+number 0 tells without an answer. Both ends ask. A handler that raises ends the process that has the bug, not the
+peer's question: the TaskGroup that owns it sees the error. When the other end is gone every open question raises
+`Gone`.
 """
 
 import asyncio
@@ -87,6 +88,7 @@ class Channel(asyncio.Protocol):
             self._write([number, None, result])
 
     def _write(self, frame: list[Any]) -> None:
-        assert self._transport is not None
+        if self._transport is None:
+            raise Gone("not connected")
         data = msgspec.msgpack.encode(frame)
         self._transport.write(_LENGTH.pack(len(data)) + data)

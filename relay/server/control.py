@@ -1,9 +1,9 @@
 """server.control: operators' commands to the process that owns a shard.
 
 A stream socket `shard-N/control.sock`, 0600, beside the lock that proves ownership. One JSON line asks, {"verb": ...,
-"parameters": {...}}, one answers, {"result": {...}} or {"error": ..., "remedy": ..., "exit_code": ...}; then the connection ends.
-The peer's uid is checked as well (SO_PEERCRED): root and the owner may. A path longer than a socket address can be
-(108 octets) is reached through /proc/self/fd.
+"parameters": {...}}, one answers, {"result": {...}} or {"error": ..., "remedy": ..., "exit_code": ...}; then the
+connection ends. The peer's uid is checked as well (SO_PEERCRED): root and the owner may. A path longer than a socket
+address can be (108 octets) is reached through /proc/self/fd.
 """
 
 import asyncio
@@ -31,14 +31,18 @@ async def call(spool_directory: Path, shard: int, verb: str, parameters: dict[st
     try:
         reader, writer = await _connect(directory)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-        raise Unavailable(f"no server owns {directory}", remedy="start one, or let the command open the spool itself") from None
+        raise Unavailable(
+            f"no server owns {directory}", remedy="start one, or let the command open the spool itself"
+        ) from None
     try:
         writer.write(msgspec.json.encode({"verb": verb, "parameters": parameters}) + b"\n")
         await writer.drain()
         async with asyncio.timeout(ANSWER_WITHIN):
             line = await reader.readline()
     except (TimeoutError, ConnectionError):
-        raise Unavailable(f"the server that owns {directory} does not answer", remedy="see `relay status` and its log") from None
+        raise Unavailable(
+            f"the server that owns {directory} does not answer", remedy="see `relay status` and its log"
+        ) from None
     finally:
         writer.close()
     return _result(line, directory)
@@ -61,7 +65,9 @@ async def _connect(directory: Path) -> tuple[asyncio.StreamReader, asyncio.Strea
     try:
         return await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{SOCKET}", limit=LINE_LIMIT)
     except PermissionError:
-        raise PermissionRefused(f"{directory / SOCKET} may not be opened", remedy="run the command as root or as the relay's user") from None
+        raise PermissionRefused(
+            f"{directory / SOCKET} may not be opened", remedy="run the command as root or as the relay's user"
+        ) from None
     finally:
         os.close(descriptor)
 
@@ -102,7 +108,11 @@ class ControlServer:
         except RelayError as error:
             return msgspec.json.encode({"error": error.text, "remedy": error.remedy, "exit_code": error.exit_code})
         except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            answer = {"error": f"the question cannot be understood: {error!r}", "remedy": "use the same version of relay", "exit_code": os.EX_PROTOCOL}
+            answer = {
+                "error": f"the question cannot be understood: {error!r}",
+                "remedy": "use the same version of relay",
+                "exit_code": os.EX_PROTOCOL,
+            }
             return msgspec.json.encode(answer)
 
 
@@ -118,7 +128,9 @@ def _bind(directory: Path) -> socket.socket:
         listener.listen(16)
     except OSError as error:
         listener.close()
-        raise SpoolError(f"{path} cannot be made: {error.strerror}", remedy="the spool must be writable by the relay's user") from error
+        raise SpoolError(
+            f"{path} cannot be made: {error.strerror}", remedy="the spool must be writable by the relay's user"
+        ) from error
     finally:
         os.close(descriptor)
     return listener

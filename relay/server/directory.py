@@ -1,7 +1,7 @@
 """server.directory: the spool's directory before anybody opens what is in it.
 
-Made 0700 when it is missing. Owned by another user, not writable, read-only or full: the start ends with a sentence that says
-which, and nothing in it is touched.
+Made 0700 when it is missing. Owned by another user, not writable, read-only or full: the start ends with a sentence
+that says which, and nothing in it is touched.
 """
 
 import errno
@@ -47,11 +47,17 @@ def _try_to_write(directory: Path) -> None:
 
 def _explained(directory: Path, error: OSError) -> RelayError:
     if error.errno == errno.ENOSPC:
-        return SpoolFull(f"the disk of the spool {directory} is full", remedy="make room; nothing queued is lost meanwhile")
+        return SpoolFull(
+            f"the disk of the spool {directory} is full", remedy="make room; nothing queued is lost meanwhile"
+        )
     if error.errno == errno.EROFS:
-        return SpoolError(f"the file system of the spool {directory} is read-only", remedy="mount it writable, or set server.spool")
+        return SpoolError(
+            f"the file system of the spool {directory} is read-only", remedy="mount it writable, or set server.spool"
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return PermissionRefused(f"the spool {directory} cannot be written", remedy=f"give it to uid {os.geteuid()}, or set server.spool")
+        return PermissionRefused(
+            f"the spool {directory} cannot be written", remedy=f"give it to uid {os.geteuid()}, or set server.spool"
+        )
     if error.errno == errno.ENOTDIR:
         return SpoolError(f"{directory} is, or lies below, a file", remedy="set server.spool to a directory")
     return SpoolError(f"the spool {directory} cannot be used: {error.strerror}")

@@ -1,7 +1,7 @@
 """server.guard: the guessing guard for the machine.
 
-Each worker counts what it sees and what the others tell it, so a guesser gets no fresh start by reaching another worker. What
-is told arrives within a millisecond or so; a limit may be passed by what is under way just then.
+Each worker counts what it sees and what the others tell it, so a guesser gets no fresh start by reaching another
+worker. What is told arrives within a millisecond or so; a limit may be passed by what is under way just then.
 """
 
 from relay.server.switchboard import Board

@@ -1,8 +1,8 @@
 """server.http: /healthz, /readyz and /metrics.
 
-/healthz says that the event loop answers: a container's runtime restarts what does not. /readyz says whether mail is taken,
-and if not, why, one reason a line: a load balancer sends clients elsewhere. /metrics answers for the machine, whichever worker
-is asked. Beyond loopback every page but /healthz wants the bearer token of `http.token_file`.
+/healthz says that the event loop answers: a container's runtime restarts what does not. /readyz says whether mail is
+taken, and if not, why, one reason a line: a load balancer sends clients elsewhere. /metrics answers for the machine,
+whichever worker is asked. Beyond loopback every page but /healthz wants the bearer token of `http.token_file`.
 """
 
 import hmac

@@ -1,7 +1,8 @@
 """server.listeners: the listening sockets, opened once, before anything is forked.
 
-Sockets that the service manager passes (LISTEN_FDS) stand for the configured addresses they are bound to; what it did not
-pass is opened here. An address that cannot be bound ends the start with a sentence that says whose it is and what to do.
+Sockets that the service manager passes (LISTEN_FDS) stand for the configured addresses they are bound to; what it did
+not pass is opened here. An address that cannot be bound ends the start with a sentence that says whose it is and what
+to do.
 """
 
 import errno
@@ -51,7 +52,7 @@ def open_all(config: Config, inherited: Sequence[socket.socket]) -> Listening:
 
 
 def split(listen: str) -> tuple[str, int]:
-    """"[::]:587" → ("::", 587)."""
+    """ "[::]:587" → ("::", 587)."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -84,7 +85,9 @@ def _explained(listen: str, port: int, error: OSError) -> RelayError:
             remedy="give the service CAP_NET_BIND_SERVICE (config/relay.service does), or use a port from 1024 on, such as 2587",
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return Unavailable(f"{listen} is no address of this machine", remedy="correct it in relay.toml; `ip address` lists them")
+        return Unavailable(
+            f"{listen} is no address of this machine", remedy="correct it in relay.toml; `ip address` lists them"
+        )
     if error.errno == errno.EAFNOSUPPORT:
         return Unavailable(f"{listen}: this machine has no IPv6", remedy="take the [::] addresses out of relay.toml")
     return Unavailable(f"{listen} cannot be opened: {error.strerror}")

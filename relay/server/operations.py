@@ -1,8 +1,8 @@
 """server.operations: an operator's verbs on one shard, the same for its owner and for a command that opens it itself.
 
-hold, release, retry and cancel take a selection and answer with what they changed; `status` tells what is only in memory. The
-owner also tells its scheduler: what is held or cancelled is taken out of every line it waits in, what is released or to be
-tried now is read from the disk again.
+hold, release, retry and cancel take a selection and answer with what they changed; `status` tells what is only in
+memory. The owner also tells its scheduler: what is held or cancelled is taken out of every line it waits in, what is
+released or to be tried now is read from the disk again.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,9 @@
 """server.quickstart: from nothing to a delivered message, asking nothing.
 
-Writes only what is missing: relay.toml, a local CA with a certificate, a sender domain with its keys, a first credential. The
-ports are 587 and 465 where they may be bound, else 2587 and 2465. Mail for the reserved domain simulator.test goes to the
-built-in receiver through an ordinary route, so what the test message shows is the true way out.
+Writes only what is missing: relay.toml, a local CA with a certificate, a sender domain with its keys, a first
+credential. The ports are 587 and 465 where they may be bound, else 2587 and 2465. Mail for the reserved domain
+simulator.test goes to the built-in receiver through an ordinary route, so what the test message shows is the true way
+out.
 """
 
 import datetime
@@ -55,7 +56,9 @@ file = "{spool}/relay.log"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """secret: the first credential's, "" when it was made at an earlier start. usual_ports: 587 and 465 could be bound."""
+    """secret: the first credential's, "" when it was made at an earlier start. usual_ports: 587 and 465 could be
+    bound.
+    """
 
     config: Config
     login: str
@@ -100,7 +103,9 @@ def _hostname() -> str:
     """This machine's name if it is one that mail can use, else "localhost.localdomain"."""
     name = socket.gethostname().lower()
     labels = name.split(".")
-    usable = len(labels) > 1 and all(label and label.replace("-", "a").isalnum() and label.isascii() for label in labels)
+    usable = len(labels) > 1 and all(
+        label and label.replace("-", "a").isalnum() and label.isascii() for label in labels
+    )
     return name if usable else "localhost.localdomain"
 
 

@@ -1,13 +1,13 @@
 """server.serve: `relay serve`: one worker in this process, or a supervisor with several.
 
-Everything that can make a start unsafe or impossible is found here, before a socket is opened to clients, and ends the start
-with an error that says what to do. `ready` is for the quick start, which sends its test message once mail is taken.
+Everything that can make a start unsafe or impossible is found here, before a socket is opened to clients, and ends
+the start with an error that says what to do. `ready` is for the quick start, which sends its test message once mail
+is taken.
 """
 
 import asyncio
 import gc
 import os
-
 import signal
 import socket
 import time
@@ -40,7 +40,7 @@ MOST_WORKERS = 8
 
 
 def workers_of(config: Config) -> int:
-    """"auto" is one per core this process may use, at most 8."""
+    """ "auto" is one per core this process may use, at most 8."""
     if config.server.workers == "auto":
         return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
     return config.server.workers
@@ -69,7 +69,9 @@ class Setting:
         )
 
 
-def serve(config_path: Path, *, environment: Mapping[str, str] = os.environ, ready: Callable[[], None] | None = None) -> int:
+def serve(
+    config_path: Path, *, environment: Mapping[str, str] = os.environ, ready: Callable[[], None] | None = None
+) -> int:
     """The exit code. Raises RelayError for what keeps the server from starting."""
     config = load(config_path, environment=environment)
     refuse_unsafe_files(config)
@@ -139,7 +141,12 @@ async def _feed_watchdog(notifier: Notifier) -> None:
 def _supervised(setting: Setting, notifier: Notifier, ready: Callable[[], None] | None) -> int:
     metrics = Metrics(streams=streams(setting.config))
     switchboard = Switchboard(
-        rates=Rates(), sessions=setting.sessions, merge=merge, retire=retired, own_counts=metrics.snapshot, now=time.time
+        rates=Rates(),
+        sessions=setting.sessions,
+        merge=merge,
+        retire=retired,
+        own_counts=metrics.snapshot,
+        now=time.time,
     )
     return Supervisor(
         worker_main=lambda slot, tie: _worker_main(setting, slot, tie),
@@ -221,7 +228,9 @@ async def _run_worker(setting: Setting, slot: int, tie: socket.socket) -> None:
             ready=lambda: channel.tell("ready"),
         )
         loop.add_signal_handler(signal.SIGTERM, worker.stop)
-        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal's ^C reaches us too; the supervisor says what to do
+        loop.add_signal_handler(
+            signal.SIGINT, lambda: None
+        )  # the terminal's ^C reaches us too; the supervisor says what to do
         loop.add_signal_handler(signal.SIGHUP, worker.reload)
         beating = tasks.create_task(_beat(channel, metrics))
         orphaned = tasks.create_task(_notice_the_end(channel, worker))

@@ -1,10 +1,10 @@
 """server.session_table: counts of open sessions for the whole machine, without a question to anybody.
 
-An anonymous shared mapping made before the workers are forked. Each worker has a column that only it writes, so nothing is
-locked; a count is the sum over the columns. A key has two cells by two hashes and its count is the lesser of both sums (a
-count-min sketch): two keys that share one cell hardly ever share the other, and a collision can only make a limit stricter.
-Two workers that count at the same moment may both pass a limit by one; that is the whole of the error. A dead worker's column
-is cleared by the supervisor.
+An anonymous shared mapping made before the workers are forked. Each worker has a column that only it writes, so
+nothing is locked; a count is the sum over the columns. A key has two cells by two hashes and its count is the lesser
+of both sums (a count-min sketch): two keys that share one cell hardly ever share the other, and a collision can only
+make a limit stricter. Two workers that count at the same moment may both pass a limit by one; that is the whole of
+the error. A dead worker's column is cleared by the supervisor.
 """
 
 import mmap
@@ -56,7 +56,10 @@ class WorkerSessions:
 
     def _count(self, first: int, second: int) -> int:
         cells = self._cells
-        return min(sum(cells[column + first] for column in self._columns), sum(cells[column + second] for column in self._columns))
+        return min(
+            sum(cells[column + first] for column in self._columns),
+            sum(cells[column + second] for column in self._columns),
+        )
 
 
 def _rows(key: str) -> tuple[int, int]:

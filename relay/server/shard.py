@@ -1,7 +1,7 @@
 """server.shard: everything that belongs to one shard, built once: spool, reception, delivery, commands.
 
-A worker has one shard of its own and drains those that a larger number of workers has left behind. An adopted shard gets the
-same parts, but nothing is submitted to it.
+A worker has one shard of its own and drains those that a larger number of workers has left behind. An adopted shard
+gets the same parts, but nothing is submitted to it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from relay.delivery.governor import SiteLimits
 from relay.delivery.judging import Judge
 from relay.delivery.scheduler import Scheduler
 from relay.delivery.settling import Settling
+from relay.delivery.window import Window
 from relay.log import Log
 from relay.metrics import Metrics
 from relay.reception import Authorize, Reception, Reports, Signing, Suppressed
@@ -48,8 +49,11 @@ class Shard:
     def __init__(self, spool: Spool, *, common: Common, share: int) -> None:
         self.spool = spool
         self._common = common
+        window, wake = Window(common.plan().config.delivery.window), asyncio.Event()
         self.settling = Settling(
             spool=spool,
+            window=window,
+            wake=wake,
             judge=self._judge(),
             reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms),
             metrics=common.metrics,
@@ -61,6 +65,7 @@ class Shard:
             limits=common.limits,
             profiles=common.plan().profiles,
             settling=self.settling,
+            window=window,
             spool=spool,
             settings=common.plan().config.delivery,
             share=share,
@@ -70,6 +75,8 @@ class Shard:
         )
         self.scheduler = Scheduler(
             spool=spool,
+            window=window,
+            wake=wake,
             destinations=common.destinations,
             routes=lambda: common.plan().routes,
             couriers=self.couriers,

@@ -1,13 +1,15 @@
-"""server.supervisor: starts the workers, restarts them, passes signals on, speaks to the service manager. It does no mail.
+"""server.supervisor: starts the workers, restarts them, passes signals on, speaks to the service manager. It does no
+mail.
 
-It opens the listening sockets, then forks; a worker's end of the socket pair is its tie to life: at EOF a worker drains and
-ends, so no worker outlives a killed supervisor, and a new owner waits for the shard's lock. A worker that dies is started again
-(its shard recovers at start), at once if it had run well, after a growing wait if not. A worker that says nothing for
-`HUNG_AFTER` is killed. An error that no restart can cure, at the first start (a config error, a spool of a newer version), ends
-the whole server with that error's exit code.
+It opens the listening sockets, then forks; a worker's end of the socket pair is its tie to life: at EOF a worker
+drains and ends, so no worker outlives a killed supervisor, and a new owner waits for the shard's lock. A worker that
+dies is started again (its shard recovers at start), at once if it had run well, after a growing wait if not. A worker
+that says nothing for `HUNG_AFTER` is killed. An error that no restart can cure, at the first start (a config error, a
+spool of a newer version), ends the whole server with that error's exit code.
 
-The event loop polls with poll(2): its state is the process's own, so a fork between two runs of the loop leaves the child
-nothing of the parent's that a close could disturb. No thread runs here and no database is open here, for the same reason.
+The event loop polls with poll(2): its state is the process's own, so a fork between two runs of the loop leaves the
+child nothing of the parent's that a close could disturb. No thread runs here and no database is open here, for the
+same reason.
 """
 
 import asyncio
@@ -86,7 +88,11 @@ class Supervisor:
         self._slots = [Slot(number) for number in range(self.workers)]
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         asyncio.set_event_loop(self._loop)
-        for number, handler in ((signal.SIGTERM, self._stop), (signal.SIGINT, self._stop), (signal.SIGHUP, self._reload)):
+        for number, handler in (
+            (signal.SIGTERM, self._stop),
+            (signal.SIGINT, self._stop),
+            (signal.SIGHUP, self._reload),
+        ):
             self._loop.add_signal_handler(number, handler)
         self._loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
         tending = self._loop.create_task(self._tend())
@@ -181,7 +187,11 @@ class Supervisor:
 
     def _feed_the_watchdog(self) -> None:
         now = time.monotonic()
-        if self.notifier.watchdog and now - self._last_fed >= min(self.notifier.watchdog, BEAT * 5) and self._all_alive():
+        if (
+            self.notifier.watchdog
+            and now - self._last_fed >= min(self.notifier.watchdog, BEAT * 5)
+            and self._all_alive()
+        ):
             self._last_fed = now
             self.notifier.alive()
 

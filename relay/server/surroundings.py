@@ -1,8 +1,8 @@
 """server.surroundings: what this machine is called and can reach, looked at again from time to time.
 
-An interface may come up after the start, and an IPv6 route may go: both change where mail may go and by which family first.
-IPv6 comes first only where there is a route and the address it would leave from has a PTR, since large receivers refuse mail
-over IPv6 without one.
+An interface may come up after the start, and an IPv6 route may go: both change where mail may go and by which family
+first. IPv6 comes first only where there is a route and the address it would leave from has a PTR, since large
+receivers refuse mail over IPv6 without one.
 """
 
 import ipaddress

@@ -1,8 +1,9 @@
 """server.switchboard: the little that must be common to all workers of the machine.
 
-A site's connections and pace, a credential's rates, who guesses at logins, and every worker's counts. The state lives in one
-process: the supervisor, or the only worker. A worker sees a `Board` and cannot tell which. Each question is answered exactly,
-not from a lease: what is asked for is rare (a new connection, a credential or site with a limit), and a limit is then exact.
+A site's connections and pace, a credential's rates, who guesses at logins, and every worker's counts. The state lives
+in one process: the supervisor, or the only worker. A worker sees a `Board` and cannot tell which. Each question is
+answered exactly, not from a lease: what is asked for is rare (a new connection, a credential or site with a limit),
+and a limit is then exact.
 
 A worker that dies gives back its connections, and its last counts stay added, so that no counter goes back.
 """

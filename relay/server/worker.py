@@ -1,9 +1,10 @@
 """server.worker: a complete relay in one process.
 
-Builds every object once, in the order things depend on each other, and owns every task in one TaskGroup: the first that fails
-ends the worker, and recovery starts anew. SIGTERM (or the supervisor's end) drains: no new connection, transactions under way
-are finished, what is settled is committed, exit 0. SIGHUP reads relay.toml, the files beside it, certificates and the registry
-again, and drops no session; a config that cannot be used is logged and leaves everything as it was.
+Builds every object once, in the order things depend on each other, and owns every task in one TaskGroup: the first
+that fails ends the worker, and recovery starts anew. SIGTERM (or the supervisor's end) drains: no new connection,
+transactions under way are finished, what is settled is committed, exit 0. SIGHUP reads relay.toml, the files beside
+it, certificates and the registry again, and drops no session; a config that cannot be used is logged and leaves
+everything as it was.
 """
 
 import asyncio
