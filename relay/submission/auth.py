@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from relay.mail.reply import Reply
 from relay.registry.credentials import Credential
-from relay.submission.client import Client, key_of
+from relay.registry.usage import KNOWN_SECONDS, Use
+from relay.submission.client import Client
 from relay.submission.sasl import Attempt
 from relay.submission.services import Services
 
@@ -23,7 +24,7 @@ class Failure(StrEnum):
     """Why a login failed, as metrics and log say it."""
 
     UNKNOWN = "unknown_login"
-    SECRET = "wrong_secret"
+    WRONG = "wrong_secret"
     REVOKED = "revoked"
     EXPIRED = "expired"
     NETWORK = "network"
@@ -47,24 +48,33 @@ def check(attempt: Attempt, client: Client, services: Services) -> Credential | 
     """Decide one attempt and tell the guard."""
     try:
         return _check(attempt, client, services)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is ours: RFC 4954 6, 454
-        services.log.error("authentication broke", error=repr(error), client=client.address)
+    except Exception as error:  # whatever it is, it is ours: RFC 4954 6, 454
+        services.log.exception("authentication broke", error, client=client.address)  # noqa: PLE1205, TRY401
         return Denied(TROUBLE, Failure.TROUBLE)
 
 
 def _check(attempt: Attempt, client: Client, services: Services) -> Credential | Denied:
     now, snapshot = services.now(), services.snapshot()
-    known = snapshot.logins.get(attempt.login)
-    last_used = known.last_used_at if known is not None and key_of(known.last_used_from) == client.key else 0.0
-    if services.guard.locked_login(address=client.key, login=attempt.login, last_used=last_used, now=now):
+    if _is_locked(attempt.login, client, services, now):
         return Denied(LOCKED, Failure.LOCKED)
     found = snapshot.authenticate(attempt.login, attempt.secret, now=now)
     if found is None or not found[0].allows_client(client.address):
         services.guard.failed(address=client.key, login=attempt.login, now=now)
-        return Denied(INVALID, _failure(known, verified=found is not None, now=now))
+        return Denied(INVALID, _failure(snapshot.logins.get(attempt.login), verified=found is not None, now=now))
+    credential, secret = found
     services.guard.succeeded(address=client.key, login=attempt.login, now=now)
-    services.record_use(found[0].name, client.address, now)
-    return found[0]
+    services.record_use(Use(credential.name, now, client.address, secret.sha256))
+    return credential
+
+
+def _is_locked(login: str, client: Client, services: Services, now: float) -> bool:
+    guard = services.guard
+    if guard.locked_pair(address=client.key, login=login, now=now):
+        return True
+    if not guard.locked(address=client.key, now=now):
+        return False
+    known_at = guard.known_at(address=client.key, login=login) or services.last_login_from(login, client.address)
+    return now - known_at > KNOWN_SECONDS
 
 
 def _failure(known: Credential | None, *, verified: bool, now: float) -> Failure:
@@ -73,5 +83,5 @@ def _failure(known: Credential | None, *, verified: bool, now: float) -> Failure
     if known is None:
         return Failure.UNKNOWN
     if known.is_usable(now=now):
-        return Failure.SECRET
+        return Failure.WRONG
     return Failure.EXPIRED if known.expires_at and now >= known.expires_at else Failure.REVOKED

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relay.config.models import Network
+from relay.registry.usage import network_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,5 @@ def client_at(host: str) -> Client:
     if ":" not in host:
         return Client(host, host)
     parsed = ipaddress.IPv6Address(host.partition("%")[0])
-    if parsed.ipv4_mapped is not None:
-        return Client(str(parsed.ipv4_mapped), str(parsed.ipv4_mapped))
-    return Client(str(parsed), str(ipaddress.IPv6Network((parsed, 64), strict=False)))
-
-
-def key_of(host: str) -> str:
-    """What `host` is counted under; "" when it is no address."""
-    try:
-        return client_at(host).key
-    except ValueError:
-        return ""
+    address = str(parsed.ipv4_mapped or parsed)
+    return Client(address, network_of(address))

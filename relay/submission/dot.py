@@ -11,7 +11,7 @@ _BEGINNINGS = (END[:4], END[:3], END[:2], END[:1])
 
 
 class DotReader:
-    """One DATA: `feed` until `rest` is given."""
+    """One DATA: `feed` until it says what is left."""
 
     __slots__ = ("_held", "_skip")
 
@@ -19,12 +19,12 @@ class DotReader:
         self._held = b"\r\n"  # data begins at the start of a line, so a dot alone at once is its end
         self._skip = 2  # ... but that CRLF is no content
 
-    def feed(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """(content, rest): rest is None while the end has not come, then what follows it and is no content any more."""
+    def feed(self, data: bytes) -> tuple[bytes, int | None]:
+        """(content, left): left is None while the end has not come, then how many of the last octets lie beyond it."""
         octets = self._held + data
         end = octets.find(END)
         if end >= 0:
-            return self._content(octets[: end + 2]), octets[end + 5 :]
+            return self._content(octets[: end + 2]), len(octets) - end - len(END)
         held = _beginning_of_end(octets)
         self._held = octets[len(octets) - held :]
         return self._content(octets[: len(octets) - held]), None

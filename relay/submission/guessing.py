@@ -5,9 +5,10 @@ within `window` lock the address, or the pair, for a minute; each further failur
 `window` doubles that, up to an hour. What is locked is answered at once and its secret is not even looked at, so it
 learns nothing and costs nothing.
 
-Nobody can silence an application by guessing at its login: failures from elsewhere count for elsewhere only, and where
-a login has succeeded during the last 30 days, the failures of other logins at its address do not lock it (shared
-hosting, a NAT). Secrets have 128 random bits, so this is about noise and load, not about being guessed.
+Nobody can silence an application by guessing at its login: failures from elsewhere count for elsewhere only, and
+where a login has succeeded during the last 30 days, the failures of other logins at its address do not lock it
+(`auth` asks `known_at` and the registry, which remembers longer). Secrets have 128 random bits, so this is about
+noise and load, not about being guessed.
 
 Counters are bounded in number; the one that failed longest ago goes first.
 """
@@ -16,7 +17,6 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-KNOWN_FOR = 30 * 86400.0  # seconds after a login that its address is known by
 FIRST_LOCK = 60.0
 LONGEST_LOCK = 3600.0
 MEMORY = 20_000  # counters of each kind
@@ -48,16 +48,13 @@ class Guessing:
         """Seconds for which logins from `address` are locked out, 0.0 when they are not."""
         return _left(self._addresses.get(address), now)
 
-    def locked_login(self, *, address: str, login: str, last_used: float, now: float) -> float:
-        """Seconds for which `login` is locked out at `address`.
+    def locked_pair(self, *, address: str, login: str, now: float) -> float:
+        """Seconds for which `login` is locked out at `address`, 0.0 when it is not."""
+        return _left(self._pairs.get((login, address)), now)
 
-        last_used: when it last logged in from there, as far as the registry knows; 0.0 for never.
-        """
-        pair = _left(self._pairs.get((login, address)), now)
-        known_at = max(last_used, self._known.get((login, address), 0.0))
-        if known_at and now - known_at < KNOWN_FOR:
-            return pair
-        return max(pair, self.locked(address=address, now=now))
+    def known_at(self, *, address: str, login: str) -> float:
+        """When `login` last succeeded from `address`, as far as is remembered; 0.0 for never."""
+        return self._known.get((login, address), 0.0)
 
     def failed(self, *, address: str, login: str, now: float) -> None:
         self._count(self._addresses, address, now)

@@ -11,10 +11,11 @@ MAIL is told so at once (`Excess`) instead of after its content.
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay.mail.reply import Reply
 from relay.registry.credentials import Credential
+from relay.registry.usage import UsageKey
 from relay.submission.services import Limits
 
 HOUR = 3600.0
@@ -81,10 +82,22 @@ class Rates:
             usage.add(limits, now, count)
         return retry_after
 
+    def counters(self) -> dict[UsageKey, int]:
+        """What `Registry.save_usage` keeps, so that a restart forgives nobody; seconds are not worth it."""
+        return {
+            (name, window, start): count
+            for name, usage in self._usage.items()
+            for window, start, count in usage.counters()
+        }
+
+    def restore(self, counters: Mapping[UsageKey, int]) -> None:
+        """What `Registry.load_usage` gave, into fresh Rates."""
+        for (name, window, start), count in sorted(counters.items(), key=lambda item: item[0][2]):
+            self._usage.setdefault(name, _Usage()).window(window).add(start, count)
+
     def _forget_the_quiet(self, now: float) -> None:
         self._takes += 1
-        if self._takes % ROUNDING = 1e-6  # of a message: who comes again when told to finds that it was long enough
-FORGET_EVERY == 0:
+        if self._takes % FORGET_EVERY == 0:
             self._usage = {name: usage for name, usage in self._usage.items() if not usage.is_over(now)}
 
     def __len__(self) -> int:
@@ -147,6 +160,12 @@ class _Usage:
     def is_over(self, now: float) -> bool:
         return self._day.is_over(now)
 
+    def window(self, name: str) -> "_Window":
+        return self._hour if name == "hour" else self._day
+
+    def counters(self) -> list[tuple[str, int, int]]:
+        return [(name, *bucket) for name in ("hour", "day") for bucket in self.window(name).counters()]
+
     def _wait_for_tokens(self, rate: int, now: float, count: int) -> float:
         earned = max(0.0, now - self._filled_at) * rate
         self._tokens = min(float(max(rate, count)), self._tokens + earned)
@@ -185,6 +204,10 @@ class _Window:
         else:
             self._buckets.append((number, count))
         self._sum += count
+
+    def counters(self) -> list[tuple[int, int]]:
+        """(when the bucket began in POSIX seconds, count)."""
+        return [(math.ceil(number * self._width), count) for number, count in self._buckets]
 
     def is_over(self, now: float) -> bool:
         self._drop(now)

@@ -13,36 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from relay.mail.envelope import Envelope
+from relay.log import Log
 from relay.mail.event import Event
 from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
+from relay.reception import Submitted
 from relay.registry.credentials import Credential
 from relay.registry.snapshot import Snapshot
+from relay.registry.usage import Use
 from relay.spool.content import IncomingFile
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """One message as it was submitted.
-
-    header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it
-    is in `file`, which belongs to the receiver from now on. client: its IP address. ehlo: its name, as it gave it.
-    tls: such as "TLSv1.3 TLS_AES_256_GCM_SHA384", "" for clear text. protocol: the word for Received (RFC 3848), such
-    as "ESMTPSA". eight_bit: the content has octets over 127.
-    """
-
-    id: str
-    credential: Credential
-    envelope: Envelope
-    header: bytes
-    body: bytes
-    file: IncomingFile | None
-    client: str
-    ehlo: str
-    tls: str
-    protocol: str
-    eight_bit: bool
 
 
 class Receiver(Protocol):
@@ -82,17 +61,16 @@ class Limiter(Protocol):
 
 
 class Guard(Protocol):
-    """Who guesses at logins. address: as `submission.client` keys it, an IPv4 address or an IPv6 /64. Times: POSIX
-    seconds.
-    """
+    """Who guesses at logins. address: as `Client.key` has it, an IPv4 address or an IPv6 /64. Times: POSIX seconds."""
 
     def locked(self, *, address: str, now: float) -> float:
-        """Seconds for which any login from `address` is locked out, 0.0 when it is not."""
+        """Seconds for which logins from `address` are locked out, 0.0 when they are not."""
 
-    def locked_login(self, *, address: str, login: str, last_used: float, now: float) -> float:
-        """Seconds for which `login` is locked out at `address`. last_used: when it last logged in from there, as far
-        as the registry knows, 0.0 for never.
-        """
+    def locked_pair(self, *, address: str, login: str, now: float) -> float:
+        """Seconds for which `login` is locked out at `address`, 0.0 when it is not."""
+
+    def known_at(self, *, address: str, login: str) -> float:
+        """When `login` last succeeded from `address`, as far as is remembered; 0.0 for never."""
 
     def failed(self, *, address: str, login: str, now: float) -> None: ...
 
@@ -125,37 +103,28 @@ class Facts(Protocol):
         """Lines over 998 octets in accepted content (RFC 5322 2.1.1)."""
 
 
-class Log(Protocol):
-    """One JSON line per fact: a constant sentence and fields."""
-
-    def info(self, event: str, /, **fields: object) -> None: ...
-
-    def warning(self, event: str, /, **fields: object) -> None: ...
-
-    def error(self, event: str, /, **fields: object) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Services:
     """All of the above, and what is asked of memory.
 
-    snapshot: the registry's current one. suppressed: why this recipient gets nothing from this credential, or None.
-    literal_allowed: whether mail may go to this domain, an address literal with its brackets
-    (`delivery.allow_networks`, a route). disk_ok: False when there is too little room to accept mail. new_id: the id
-    of a message that is complete. incoming: a new file in the spool for content over 64 KiB; may raise SpoolError.
-    journal_rejection: a refusal after AUTH. record_use: a login by credential name, IP address and POSIX seconds.
-    now: POSIX seconds.
+    snapshot: the registry's current one. last_login_from: when this login last succeeded from this IP address, within
+    30 days (`Registry.last_login_from`). record_use: a login that succeeded. suppressed: why this recipient gets
+    nothing from this credential, or None. literal_allowed: whether mail may go to this domain, an address literal
+    with its brackets (`delivery.allow_networks`, a route). disk_ok: False when there is too little room to accept
+    mail. new_id: the id of a message that is complete. incoming: a new file in the spool, for content over 64 KiB;
+    may raise SpoolError. journal_rejection: a refusal after AUTH. now: POSIX seconds.
     """
 
     receiver: Receiver
     snapshot: Callable[[], Snapshot]
+    last_login_from: Callable[[str, str], float]
+    record_use: Callable[[Use], None]
     suppressed: Callable[[str, Credential], Suppression | None]
     literal_allowed: Callable[[str], bool]
     disk_ok: Callable[[], bool]
     new_id: Callable[[], str]
     incoming: Callable[[], IncomingFile]
     journal_rejection: Callable[[Event], None]
-    record_use: Callable[[str, str, float], None]
     sessions: SessionTable
     limiter: Limiter
     guard: Guard

@@ -1,0 +1,202 @@
+"""submission.server: all listeners of one worker, and what happens to their sessions from outside.
+
+Promises: a message whose last octet came is handed over once, whatever becomes of the connection; a revoked
+credential's sessions end when `credentials_changed` is called; `drain` ends idle sessions at once, lets messages
+under way come to their end, and returns when the last reply is given or the time is over; `reload` drops no session.
+One sweep a second sees to all timeouts, and looks after certificates.
+
+Every task is a child of the worker's TaskGroup; none of them raises.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Sequence
+from socket import socket
+from typing import Protocol
+
+from relay.config.models import Config
+from relay.reception import Submitted
+from relay.submission.acceptor import TlsAcceptor
+from relay.submission.connection import Connection
+from relay.submission.door import Door
+from relay.submission.handover import hand_over
+from relay.submission.limits import Excess
+from relay.submission.listener import Kind, Listener, listeners
+from relay.submission.services import Services
+from relay.submission.tls import Certificates
+
+SWEEP_EVERY = 1.0
+RELOAD_EVERY = 10  # sweeps between two looks at the certificates' files
+
+
+class Sockets(Protocol):
+    """Listening sockets, in the order of the configuration."""
+
+    @property
+    def starttls(self) -> Sequence[socket]: ...
+    @property
+    def tls(self) -> Sequence[socket]: ...
+    @property
+    def trusted(self) -> Sequence[socket]: ...
+
+
+class SubmissionServer:
+    """clock: monotonic seconds, the loop's by default. certificates: None where only trusted listeners are
+    configured.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        services: Services,
+        *,
+        tasks: asyncio.TaskGroup,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """Raises ConfigError, PermissionRefused for what no session could be served with."""
+        self._config = config
+        self._services = services
+        self._tasks = tasks
+        self._over = Excess()
+        self._doors = [self._door(listener, config) for listener in listeners(config.submission)]
+        self.certificates = Certificates(config.tls, log=services.log) if _needs_tls(config) else None
+        self.time = clock or asyncio.get_running_loop().time
+        self._connections: set[Connection] = set()
+        self._commits = 0
+        self._empty = asyncio.Event()
+        self._servers: list[asyncio.AbstractServer | TlsAcceptor] = []
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def _door(self, listener: Listener, config: Config) -> Door:
+        return Door.of(
+            listener,
+            hostname=config.server.hostname,
+            submission=config.submission,
+            services=self._services,
+            over=self._over,
+        )
+
+    # -- what the worker does -------------------------------------------------------------------------------------
+
+    async def start(self, sockets: Sockets) -> None:
+        """Take connections."""
+        by_kind = {Kind.STARTTLS: sockets.starttls, Kind.TLS: sockets.tls, Kind.TRUSTED: sockets.trusted}
+        for kind, opened in by_kind.items():
+            doors = [door for door in self._doors if door.listener.kind is kind]
+            for door, listening in zip(doors, opened, strict=True):
+                await self._open(door, listening)
+        self._sweeper = self._tasks.create_task(self._sweep_for_ever())
+
+    async def _open(self, door: Door, listening: socket) -> None:
+        if door.listener.kind is Kind.TLS:
+            acceptor = TlsAcceptor(listening, self, door, context=self.tls_context, tasks=self._tasks)
+            acceptor.start()
+            self._servers.append(acceptor)
+        else:
+            loop = asyncio.get_running_loop()
+            self._servers.append(await loop.create_server(lambda: Connection(self, door), sock=listening, backlog=1024))
+
+    def reload(self, config: Config) -> None:
+        """New terms for the sessions that begin from now on; listeners stay. Raises ConfigError, PermissionRefused."""
+        fresh = {listener.listen: listener for listener in listeners(config.submission)}
+        if self.certificates is not None and config.tls != self._config.tls:
+            self.certificates = Certificates(config.tls, log=self._services.log)
+        elif self.certificates is not None:
+            self.certificates.reload()
+        self._config = config
+        for door in self._doors:
+            listener = fresh.get(door.listener.listen, door.listener)
+            door.reload(listener, hostname=config.server.hostname, submission=config.submission)
+
+    def credentials_changed(self) -> None:
+        """The registry's snapshot is another one: end the sessions whose credential is no longer good."""
+        for connection in tuple(self._connections):
+            connection.check_credential()
+
+    async def drain(self, *, seconds: float) -> None:
+        """Stop accepting, let messages under way come to their end, at most for so long, and end every session."""
+        for door in self._doors:
+            door.is_open = False
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.drain()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._until_empty()
+        except TimeoutError:
+            for connection in tuple(self._connections):
+                connection.abort()
+            await self._until_empty()  # what is being committed has been promised nothing yet, and soon will be
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+
+    async def _until_empty(self) -> None:
+        while self._connections or self._commits:
+            self._empty.clear()
+            await self._empty.wait()
+
+    @property
+    def sessions(self) -> int:
+        """Connections now, whatever their state."""
+        return len(self._connections)
+
+    @property
+    def unauthenticated(self) -> int:
+        """Connections now that have no credential."""
+        return sum(not each.is_authenticated for each in self._connections)
+
+    # -- time -----------------------------------------------------------------------------------------------------
+
+    async def _sweep_for_ever(self) -> None:
+        sweeps = 0
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            self.sweep()
+            sweeps += 1
+            if sweeps % RELOAD_EVERY == 0 and self.certificates is not None:
+                self.certificates.reload()
+
+    def sweep(self) -> None:
+        """End what has taken too long."""
+        now, limits = self.time(), self._config.submission.limits
+        for connection in tuple(self._connections):
+            connection.sweep(now, limits)
+
+    # -- what a connection does: `connection.House` ---------------------------------------------------------------
+
+    def enter(self, connection: Connection) -> None:
+        self._connections.add(connection)
+
+    def leave(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        self._look_whether_empty()
+
+    def commit(self, submitted: Submitted, connection: Connection) -> None:
+        self._commits += 1
+        self._tasks.create_task(self._commit(submitted, connection))
+
+    async def _commit(self, submitted: Submitted, connection: Connection) -> None:
+        try:
+            connection.committed(await hand_over(submitted, self._services, self._over))
+        finally:
+            self._commits -= 1
+            self._look_whether_empty()
+
+    def start_tls(self, connection: Connection) -> None:
+        self._tasks.create_task(
+            connection.upgrade(self.tls_context(), within=self._config.submission.limits.handshake)
+        )
+
+    def tls_context(self) -> ssl.SSLContext:
+        if self.certificates is None:
+            raise RuntimeError("no certificate is configured")  # a listener that needs one loads it
+        return self.certificates.context
+
+    def _look_whether_empty(self) -> None:
+        if not self._connections and not self._commits:
+            self._empty.set()
+
+
+def _needs_tls(config: Config) -> bool:
+    return bool(config.submission.starttls or config.submission.tls)

@@ -1,0 +1,269 @@
+"""submission.session: one client's SMTP session, without sockets.
+
+Octets go in by `receive`, in whatever pieces they came; actions come out: octets to write, or something to do. What
+takes time is not done here: after `StartTls` or `Commit` the session keeps what it receives unread until
+`tls_started` or `finished` says what came of it. The replies to one pipelined group leave in one write (RFC 2920
+3.2). No input raises, and none makes the session hold more than a line, a header or 64 KiB of body, beyond what was
+received in one piece.
+
+Here are lines and whose turn it is; what is answered is `dialogue`'s.
+"""
+
+from dataclasses import dataclass
+
+from relay.mail.reply import Reply
+from relay.reception import Submitted
+from relay.registry.credentials import Credential
+from relay.submission import replies
+from relay.submission.admission import Admission
+from relay.submission.client import Client
+from relay.submission.dialogue import Answer, Dialogue, Turn
+from relay.submission.limits import Excess
+from relay.submission.sasl import LINE_LIMIT as EXCHANGE_LIMIT
+from relay.submission.services import Services
+from relay.submission.terms import Terms
+
+LINE_LIMIT = 4096  # octets of a command: RFC 5321 4.5.3.1.4, and what the extensions add to it
+GROUP_LIMIT = 1000  # replies in one write
+
+_TLS_RECORD = b"\x16\x03"  # RFC 8446 5.1: a handshake begins so
+_SUSPENDED = frozenset({Turn.TLS, Turn.COMMIT})
+
+
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """Go on inside TLS, then say `tls_started`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Hand the message over, then say `finished`; also when the client is gone by then."""
+
+    submitted: Submitted
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close once all is written. linger: the client may be sending still, and should get to read what was written."""
+
+    linger: bool
+
+
+Action = bytes | StartTls | Commit | Close
+
+
+class Session:
+    """One client's session; tls: what it came in by, "" for clear text.
+
+    received: octets, ever. has_more: input is left whose replies did not fit into this write; `receive(b"")` goes on.
+    """
+
+    __slots__ = (
+        "_at",
+        "_dialogue",
+        "_dismissal",
+        "_ended",
+        "_input",
+        "_overlong",
+        "_pending",
+        "_replies",
+        "_turn",
+        "has_more",
+        "received",
+    )
+
+    def __init__(
+        self, terms: Terms, services: Services, client: Client, *, admission: Admission, over: Excess, tls: str = ""
+    ) -> None:
+        self._dialogue = Dialogue(terms, services, client, admission=admission, over=over, tls=tls)
+        self._turn = Turn.COMMAND
+        self._input = b""
+        self._at = 0  # how much of the input has been read
+        self._overlong = False  # the rest of a line that was too long is being skipped
+        self._ended = False  # the client will send no more
+        self._dismissal: Reply | None = None  # what to say once no message is under way
+        self._replies: list[bytes] = []
+        self._pending: Action | None = None
+        self.received = 0
+        self.has_more = False
+
+    def receive(self, data: bytes) -> list[Action]:
+        """Octets from the client."""
+        if self._turn is Turn.OVER:
+            return []
+        if not self.received and data.startswith(_TLS_RECORD):
+            self._end_with(replies.NO_TLS_HERE)  # a client set up for the other port; say so where it can be seen
+            return self._actions()
+        self.received += len(data)
+        self._input = self._input[self._at :] + data if self._at < len(self._input) else data
+        self._at = 0
+        return self._proceed()
+
+    def end(self) -> list[Action]:
+        """The client sends no more. What it sent is answered, and a message that is complete counts."""
+        self._ended = True
+        return self._proceed()
+
+    def lost(self) -> None:
+        """The connection is gone. A commit under way goes on."""
+        if self._turn is not Turn.COMMIT:
+            self._dialogue.reset()
+        self._turn = Turn.OVER
+
+    def tls_started(self, description: str) -> None:
+        """TLS is up: "TLSv1.3 TLS_AES_256_GCM_SHA384"."""
+        self._turn = Turn.COMMAND
+        self._dialogue.begin(description)
+
+    def finished(self, reply: Reply) -> list[Action]:
+        """The message of `Commit` was accepted or refused."""
+        if self._turn is not Turn.COMMIT:
+            return []
+        self._answer(self._dialogue.finished(reply))
+        return self._proceed()
+
+    def dismiss(self, reply: Reply) -> list[Action]:
+        """Say `reply` and end: at once, unless a commit is under way, whose reply comes first."""
+        if self._turn is Turn.OVER:
+            return []
+        self._dismissal = reply
+        if self._turn not in _SUSPENDED:
+            self._end_with(reply.wire())
+        return self._actions()
+
+    def dismiss_when_idle(self, reply: Reply) -> list[Action]:
+        """Say `reply` and end as soon as no message is under way, which may be now."""
+        if self._turn is Turn.OVER:
+            return []
+        self._dismissal = reply
+        return self._proceed()
+
+    @property
+    def unread(self) -> int:
+        """Octets received and kept for later."""
+        return len(self._input) - self._at
+
+    @property
+    def turn(self) -> Turn:
+        return self._turn
+
+    @property
+    def credential(self) -> Credential | None:
+        """Whose session it is, as of its last MAIL; None before AUTH."""
+        return self._dialogue.credential
+
+    @property
+    def is_revoked(self) -> bool:
+        """It has authenticated, and its credential is no longer good."""
+        return self._dialogue.credential is not None and self._dialogue.current_credential() is None
+
+    # -- whose turn it is -----------------------------------------------------------------------------------------
+
+    def _proceed(self) -> list[Action]:
+        while self._at < len(self._input) and len(self._replies) < GROUP_LIMIT and not self._is_to_leave():
+            if not self._read():
+                break
+        if self._dismissal is not None and self._is_to_leave():
+            self._end_with(self._dismissal.wire())
+        self.has_more = self._turn in (Turn.COMMAND, Turn.CONTENT) and len(self._replies) >= GROUP_LIMIT
+        if self._ended and not self.has_more and self._turn not in _SUSPENDED and self._turn is not Turn.OVER:
+            self._end_with(b"", linger=False)
+        return self._actions()
+
+    def _read(self) -> bool:
+        """Take the next thing from the input; False when it is not complete, or not wanted now."""
+        if self._turn is Turn.CONTENT:
+            return self._read_content()
+        if self._turn in (Turn.COMMAND, Turn.EXCHANGE):
+            return self._read_line()
+        return False
+
+    def _is_to_leave(self) -> bool:
+        if self._dismissal is None:
+            return False
+        return self._turn in (Turn.COMMAND, Turn.EXCHANGE) and self._dialogue.is_idle
+
+    def _answer(self, answer: Answer) -> None:
+        octets, self._turn = answer
+        if octets:
+            self._replies.append(octets)
+        if self._turn is Turn.OVER:
+            self._end_with(b"", linger=octets is not replies.BYE)
+        elif self._turn is Turn.COMMIT and self._dialogue.submitted is not None:
+            self._pending = Commit(self._dialogue.submitted)
+        elif self._turn is Turn.TLS:
+            self._start_tls()
+
+    def _start_tls(self) -> None:
+        """RFC 3207 4.2: what was sent along with STARTTLS was not sent inside TLS, by whomever."""
+        if self.unread:
+            self._end_with(b"", linger=False)
+        else:
+            self._pending = StartTls()
+
+    def _end_with(self, octets: bytes, *, linger: bool = True) -> None:
+        if octets:
+            self._replies.append(octets)
+        self._dialogue.reset()
+        self._turn, self._input, self._at = Turn.OVER, b"", 0
+        self._pending = Close(linger)
+
+    def _actions(self) -> list[Action]:
+        """The replies wait for a commit, so that a group gets one write; nothing else makes them wait."""
+        actions: list[Action] = []
+        if self._replies and self._turn is not Turn.COMMIT:
+            actions.append(self._replies[0] if len(self._replies) == 1 else b"".join(self._replies))
+            self._replies.clear()
+        if self._pending is not None:
+            actions.append(self._pending)
+            self._pending = None
+        return actions
+
+    # -- what is read ---------------------------------------------------------------------------------------------
+
+    def _read_content(self) -> bool:
+        left = self._dialogue.content(self._input[self._at :])
+        if left is None:
+            self._at = len(self._input)
+            return False
+        self._at = len(self._input) - left
+        self._answer(self._dialogue.content_ended())
+        return True
+
+    def _read_line(self) -> bool:
+        end = self._input.find(b"\n", self._at)
+        if self._ends_too_late(end):
+            return self._skip_line(end)
+        if end < 0:
+            return False
+        line = self._input[self._at : end]
+        self._at = end + 1
+        if self._overlong:
+            self._overlong = False
+        else:
+            self._take_line(line)
+        return True
+
+    def _take_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r"):
+            self._answer(self._dialogue.nonsense(replies.BARE_LINE_FEED))
+        elif self._turn is Turn.EXCHANGE:
+            self._answer(self._dialogue.exchange(line[:-1]))
+        else:
+            self._answer(self._dialogue.command(line[:-1]))
+
+    def _ends_too_late(self, end: int) -> bool:
+        length = (end if end >= 0 else len(self._input)) - self._at
+        if length <= LINE_LIMIT:
+            return False
+        in_exchange = self._turn is Turn.EXCHANGE or self._input[self._at : self._at + 5].upper() == b"AUTH "
+        return length > (EXCHANGE_LIMIT if in_exchange else LINE_LIMIT)
+
+    def _skip_line(self, end: int) -> bool:
+        """Drop a line that is too long, as far as it has come; it is answered once."""
+        self._at = end + 1 if end >= 0 else len(self._input)
+        if not self._overlong:
+            in_exchange = self._turn is Turn.EXCHANGE
+            self._answer(self._dialogue.nonsense(replies.EXCHANGE_TOO_LONG if in_exchange else replies.LINE_TOO_LONG))
+        self._overlong = end < 0
+        return end >= 0
