@@ -24,6 +24,16 @@ LOOPBACK_UP = (
 )
 
 
+def first_child(pid: int) -> int:
+    """The number on this machine of what `unshare --fork` started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    deadline = time.monotonic() + 5
+    while not (numbers := children.read_text().split()):
+        assert time.monotonic() < deadline, "it did not start"
+        time.sleep(0.01)
+    return int(numbers[0])
+
+
 class Container:
     """volumes: directory here → path inside. `with` starts the process, and kills it at the end if it still runs."""
 
@@ -67,12 +77,7 @@ class Container:
     def first_process(self) -> int:
         """The entrypoint's number on this machine."""
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
-        deadline = time.monotonic() + 5
-        while not (numbers := children.read_text().split()):
-            assert time.monotonic() < deadline, "it did not start"
-            time.sleep(0.01)
-        return int(numbers[0])
+        return first_child(self._process.pid)
 
     def signal(self, number: int) -> None:
         subprocess.run(["kill", f"-{number}", str(self.first_process)], check=False)

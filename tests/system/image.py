@@ -11,12 +11,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from tests.system.dockerfile import Instruction, Stage, context_files, parse
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
 BASE_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 LENT = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")
 INDEX_VARIABLES = ("PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_DEFAULT_TIMEOUT", "SSL_CERT_FILE")
+
+
+def base_system() -> Path:
+    directory = os.environ.get("RELAY_TESTS_CACHE", "/var/cache/relay-tests")
+    return Path(directory) / "debian-12-python-3.11.tar"
+
+
+needs_an_image = pytest.mark.skipif(
+    os.geteuid() != 0 or not base_system().exists(),
+    reason="needs root, and the bare Debian that tests/install-peers makes as root",
+)
 
 
 @dataclass(slots=True)
@@ -43,11 +56,6 @@ class Image:
 
 class BuildFailed(AssertionError):
     """A step ended with an error; the text has what it printed."""
-
-
-def base_system() -> Path:
-    directory = os.environ.get("RELAY_TESTS_CACHE", "/var/cache/relay-tests")
-    return Path(directory) / "debian-12-python-3.11.tar"
 
 
 def build(top: Path, *, work: Path) -> Image:

@@ -1,14 +1,12 @@
 """The image: its steps run in order on a bare Debian, and what comes out runs as Docker would run it."""
 
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system.dockerfile import context_files, parse
-from tests.system.image import BASE_IMAGE, Image, base_system, build
+from tests.system.image import BASE_IMAGE, Image, needs_an_image
 
 TOP = Path(__file__).parents[2]
 DOCKERFILE = (TOP / "Dockerfile").read_text()
@@ -34,20 +32,7 @@ def test_no_secret_and_nothing_of_a_quick_start_goes_to_the_builder(tmp_path: Pa
     assert [str(file) for file in context_files(tmp_path)] == wanted
 
 
-needs_a_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not base_system().exists(),
-    reason="needs root, and the bare Debian that tests/install-peers makes as root",
-)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    work = tmp_path_factory.mktemp("image")
-    yield build(TOP, work=work)
-    shutil.rmtree(work)
-
-
-@needs_a_root
+@needs_an_image
 @pytest.mark.system
 @pytest.mark.xdist_group("image")
 @pytest.mark.timeout(300)
