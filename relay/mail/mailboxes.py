@@ -24,7 +24,7 @@ MAILBOX_LIMIT = 100  # in one field
 # Lone surrogates stand for octets that are not UTF-8: tolerable in a display name, never in an address.
 _ATOM = "A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\U0010ffff-"
 _USUAL = re.compile(
-    rf"[ \t]*+(?:(?:\"[^\"\\\x00-\x08\x0a-\x1f\x7f]*+\"|[{_ATOM} \t]*+)[ \t]*+<([{_ATOM}]++@[{_ATOM}]++)>"
+    rf"[ \t]*+(?:(?:\"[^\"\\\x00-\x08\x0a-\x1f\x7f]*+\"|(?!\.)[{_ATOM} \t]*+)[ \t]*+<([{_ATOM}]++@[{_ATOM}]++)>"
     rf"|([{_ATOM}]++@[{_ATOM}]++))[ \t]*+"
 )
 _TOKEN = re.compile(
@@ -166,6 +166,8 @@ def _check_phrase(words: list[_Token]) -> None:
     for word in words:
         if word.kind not in ("atom", "quoted"):
             raise AddressError(f"{word.text[:80]} in a display name must be quoted")
+    if words and words[0].text[0] == ".":  # RFC 5322 4.1, obs-phrase: a dot only after a word
+        raise AddressError("a display name begins with a dot")
 
 
 def _addr_spec(words: list[_Token]) -> str:

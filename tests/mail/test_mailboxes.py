@@ -85,6 +85,8 @@ def test_the_addresses_of_a_field(value: str, addresses: list[str]) -> None:
         pytest.param("a..b@c.example", "two in a row", id="two dots"),
         pytest.param("a@[192.0.2.1", "does not end", id="a literal that does not end"),
         pytest.param("Shop [x] <a@b.example>", "must be quoted", id="brackets in a display name"),
+        pytest.param(".x <a@b.example>", "begins with a dot", id="a display name that begins with a dot"),
+        pytest.param('. "x" <a@b.example>', "begins with a dot", id="a display name whose first word is a dot"),
         pytest.param("Shop: a@b.example", 'does not end with ";"', id="a group that does not end"),
         pytest.param("A: B: a@b.example;;", "within a group", id="a group within a group"),
         pytest.param(": a@b.example;", "no group name", id="a group without a name"),
