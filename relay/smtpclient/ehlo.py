@@ -9,7 +9,7 @@ def extensions_of(reply: Reply) -> dict[str, str]:
     for line in reply.text.split("\n")[1:]:
         keyword, _, parameters = line.strip().partition(" ")
         if keyword.upper().startswith("AUTH="):  # as some servers wrote it before RFC 4954
-            keyword, parameters = "AUTH", f"{keyword[5:]} {parameters}".strip()
+            keyword, parameters = "AUTH", " ".join((extensions.get("AUTH", ""), keyword[5:], parameters))
         if keyword:
             extensions[keyword.upper()] = parameters.strip()
     return extensions

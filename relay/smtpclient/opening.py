@@ -174,7 +174,10 @@ class _Opening:
         reply = self._client.heard if self._client.watch else reply_of(code, text)
         if reply is not None and reply.code >= 400:
             return self._failed(str(reply), reply)
-        return self._failed(f'the server answered "{reply or escape(text)}"')
+        if reply is not None:
+            return self._failed(f'the server answered "{reply}"')
+        line = text.removeprefix("Malformed SMTP response line: ").strip()
+        return self._failed(f'"{escape(line)}" is no SMTP reply')
 
     def _broken(self, error: BaseException) -> _Failed:
         cut = self._client.watch.failure if self._client.watch else ""

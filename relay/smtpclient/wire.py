@@ -170,5 +170,3 @@ class Wire(asyncio.Protocol):
         self.fail(f"connection lost: {exc}" if exc else "connection lost")
         if self._alarm is not None:
             self._alarm.cancel()
-
-

@@ -3,7 +3,7 @@
 Keys are P-256 and made once per process; files are written below a directory of the test.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_DAY = datetime.timedelta(days=1)
+_DAY = dt.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Authority:
         self.root = _write(directory / "root.pem", root.public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str, *, expired: bool = False, chain: bool = True) -> Issued:
-        """A certificate for one host name or address. chain=False leaves the intermediate out, as misconfigured servers do."""
+        """A certificate for one host name or address. chain=False leaves the intermediate out, as servers do."""
         key = _key()
         certificate = _certificate(name, key, issuer=self._intermediate, signer=self._key, expired=expired)
         return self._written(name, key, certificate, *((self._intermediate,) if chain else ()))
@@ -61,10 +61,9 @@ class Authority:
         private = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        serial = chain[0].serial_number
-        return Issued(
-            _write(self._directory / f"{name}-{serial}.pem", pem), _write(self._directory / f"{name}-{serial}.key", private)
-        )
+        serial = f"{chain[0].serial_number:x}"
+        base = self._directory / f"{name}-{serial}"
+        return Issued(_write(base.with_suffix(".pem"), pem), _write(base.with_suffix(".key"), private))
 
 
 def _key() -> ec.EllipticCurvePrivateKey:
@@ -87,7 +86,7 @@ def _certificate(
     expired: bool = False,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = dt.datetime.now(dt.UTC)
     ends = now - _DAY if expired else now + 30 * _DAY
     builder = (
         x509.CertificateBuilder()

@@ -6,10 +6,10 @@
         await peer.say(b"220 mx.test ESMTP\\r\\n")
         assert await peer.line() == b"EHLO relay.test"
 
-`Mx` is the script most tests want: an orderly server that keeps every message, and whose answer to any command can be replaced
-by other octets or by an act (`Act.STALL`, `Act.DROP`, `Act.CLOSE`), once or always.
+`Mx` is the script most tests want: an orderly server that keeps every message, and whose answer to any command can be
+replaced by other octets or by an act (`Act.STALL`, `Act.DROP`, `Act.CLOSE`), once or always.
 
-    mx = Mx(RCPT=[b"250 ok\\r\\n", b"550 5.1.1 nobody\\r\\n"], END=Act.DROP)
+    mx = Mx({"RCPT": [b"250 ok\\r\\n", b"550 5.1.1 nobody\\r\\n"], "END": Act.DROP})
     async with ScriptedMx(mx) as server: ... server.port ... mx.messages
 """
 
@@ -18,11 +18,13 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
+from typing import Self
 
+NO_RECIPIENTS = b"554 5.5.1 No recipients\r\n"
 PATIENCE = 20.0  # seconds until a test that waits for nothing fails
 
 
@@ -48,6 +50,7 @@ class Peer:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self._in_handshake = False
 
     async def say(self, octets: bytes) -> None:
         self.writer.write(octets)
@@ -62,16 +65,29 @@ class Peer:
 
     async def content(self) -> bytes:
         """What comes after DATA, up to and with the final dot, as it was on the wire."""
-        octets = b"\r\n"
+        octets = bytearray(b"\r\n")
         while not octets.endswith(b"\r\n.\r\n"):
-            octets += await self.line() + b"\r\n"
-        return octets[2:]
+            block = await self.reader.read(2**18)
+            if not block:
+                raise Ended
+            octets += block
+        return bytes(octets[2:])
 
     async def starttls(self, context: ssl.SSLContext) -> None:
+        self._in_handshake = True
         try:
             await self.writer.start_tls(context)
         except (ssl.SSLError, OSError) as error:
             raise Ended from error
+        self._in_handshake = False
+
+    async def close(self) -> None:
+        if self._in_handshake:  # asyncio never says that a writer whose handshake failed is closed
+            self.writer.transport.abort()
+            return
+        self.writer.close()
+        with contextlib.suppress(OSError, ssl.SSLError):
+            await self.writer.wait_closed()
 
     async def stall(self) -> None:
         """Until the client leaves."""
@@ -113,12 +129,14 @@ class ScriptedMx:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failures: list[BaseException] = []
 
-    async def __aenter__(self) -> "ScriptedMx":
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self._context, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._server is not None
         self._server.close()
         for task in list(self._tasks):
@@ -138,12 +156,10 @@ class ScriptedMx:
             await self._script(peer)
         except (Ended, ConnectionError, ssl.SSLError):
             pass
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - raised where the test ends
             self._failures.append(error)
         finally:
-            peer.writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError):
-                await peer.writer.wait_closed()
+            await peer.close()
 
 
 @dataclass
@@ -173,6 +189,7 @@ class Session:
 
 
 Answers = Answer | Sequence[Answer]
+EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8")
 
 
 class Mx:
@@ -183,10 +200,10 @@ class Mx:
 
     def __init__(
         self,
+        answers: Mapping[str, Answers] | None = None,
         *,
-        extensions: Sequence[str] = ("PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8"),
+        extensions: Sequence[str] = EXTENSIONS,
         context: ssl.SSLContext | None = None,
-        **answers: Answers,
     ) -> None:
         self.extensions = list(extensions)
         self.context = context
@@ -195,7 +212,7 @@ class Mx:
         self.arrived = asyncio.Event()
         self._answers: dict[str, list[Answer] | Answer] = {
             verb: list(answer) if isinstance(answer, (list, tuple)) else answer  # type: ignore[misc]
-            for verb, answer in answers.items()
+            for verb, answer in (answers or {}).items()
         }
 
     async def __call__(self, peer: Peer) -> None:
@@ -218,7 +235,7 @@ class Mx:
                     if await self._answer(peer, "RCPT", b"250 2.1.5 Ok\r\n") < 300:
                         recipients.append(line)
                 case "DATA":
-                    if await self._answer(peer, "DATA", b"354 Go on\r\n" if recipients else b"554 5.5.1 No recipients\r\n") == 354:
+                    if await self._answer(peer, "DATA", b"354 Go on\r\n" if recipients else NO_RECIPIENTS) == 354:
                         await self._take(peer, mail, recipients)
                 case "QUIT":
                     await self._answer(peer, "QUIT", b"221 2.0.0 Bye\r\n")
@@ -228,7 +245,7 @@ class Mx:
 
     async def _take(self, peer: Peer, mail: bytes, recipients: list[bytes]) -> None:
         message = Message(mail, recipients, await peer.content())
-        if await self._answer(peer, "END", b"250 2.0.0 Queued\r\n" if recipients else b"554 5.5.1 No recipients\r\n") < 300:
+        if await self._answer(peer, "END", b"250 2.0.0 Queued\r\n" if recipients else NO_RECIPIENTS) < 300:
             self.messages.append(message)
             self.arrived.set()
 
@@ -255,6 +272,6 @@ class Mx:
 async def until(condition: Callable[[], bool], *, what: str) -> None:
     """Wait until `condition` holds; fail the test when it does not come to."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the condition is anything a test can see
             await asyncio.sleep(0.001)
     assert condition(), what

@@ -20,9 +20,7 @@ from tests.peers.mx import ScriptedMx
 HEAD = b"From: a@relay.test\r\nSubject: hello\r\n\r\n"
 CONTENT = OutgoingContent(head=HEAD, body=b"first\r\n.second\r\n")
 
-PATIENT = DeliveryTimeouts(
-    connect=5.0, greeting=5.0, ehlo=5.0, mail=5.0, rcpt=5.0, data=5.0, block=5.0, final=5.0
-)  # fmt: skip
+PATIENT = DeliveryTimeouts(connect=5.0, greeting=5.0, ehlo=5.0, mail=5.0, rcpt=5.0, data=5.0, block=5.0, final=5.0)
 
 
 def impatient(**times: float) -> DeliveryTimeouts:

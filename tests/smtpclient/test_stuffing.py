@@ -38,7 +38,9 @@ def test_nothing_within_ends_the_content_early(content: bytes) -> None:
 def test_blocks_cut_anywhere_give_the_same_octets(content: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=10)))
     stuffer = Stuffer()
-    wire = b"".join(stuffer.stuff(content[start:end]) for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True))
+    wire = b"".join(
+        stuffer.stuff(content[start:end]) for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True)
+    )
     assert wire + stuffer.end() == stuff(content)
 
 

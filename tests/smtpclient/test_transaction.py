@@ -78,28 +78,53 @@ NOBODY = b"550 5.1.1 Nobody\r\n"
 
 EITHER_WAY = [
     pytest.param(
-        Case({"MAIL": b"550 5.7.1 Not you\r\n", "RCPT": b"503 5.5.1 MAIL first\r\n", "DATA": b"503 5.5.1 MAIL first\r\n"},
-             ("550 5.7.1 Not you", "-", "-", "-"), Stage.MAIL),
+        Case(
+            {
+                "MAIL": b"550 5.7.1 Not you\r\n",
+                "RCPT": b"503 5.5.1 MAIL first\r\n",
+                "DATA": b"503 5.5.1 MAIL first\r\n",
+            },
+            ("550 5.7.1 Not you", "-", "-", "-"),
+            Stage.MAIL,
+        ),
         id="a refused sender refuses all, and what was pipelined after it says nothing",
     ),
     pytest.param(
-        Case({"MAIL": b"421 4.3.2 Shutting down\r\n"}, ("421 4.3.2 Shutting down", "-", "-", "-"), Stage.MAIL, usable=False,
-             failure="the server ended the session: 421 4.3.2 Shutting down"),
+        Case(
+            {"MAIL": b"421 4.3.2 Shutting down\r\n"},
+            ("421 4.3.2 Shutting down", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            failure="the server ended the session: 421 4.3.2 Shutting down",
+        ),
         id="421 to MAIL ends the connection",
     ),
     pytest.param(
-        Case({"RCPT": [NOBODY, b"250 2.1.5 Ok\r\n"]}, (OK_MAIL, "550 5.1.1 Nobody", OK_RCPT, "250 2.0.0 Queued"), Stage.FINAL,
-             dot_sent=True),
+        Case(
+            {"RCPT": [NOBODY, b"250 2.1.5 Ok\r\n"]},
+            (OK_MAIL, "550 5.1.1 Nobody", OK_RCPT, "250 2.0.0 Queued"),
+            Stage.FINAL,
+            dot_sent=True,
+        ),
         id="a refused recipient does not stop the other",
     ),
     pytest.param(
-        Case({"RCPT": NOBODY, "DATA": b"554 5.5.1 No recipients\r\n"}, (OK_MAIL, "550 5.1.1 Nobody", "550 5.1.1 Nobody", "-"), Stage.RCPT),
+        Case(
+            {"RCPT": NOBODY, "DATA": b"554 5.5.1 No recipients\r\n"},
+            (OK_MAIL, "550 5.1.1 Nobody", "550 5.1.1 Nobody", "-"),
+            Stage.RCPT,
+        ),
         id="all recipients refused",
     ),
     pytest.param(
-        Case({"RCPT": [b"250 2.1.5 Ok\r\n", b"421 4.7.0 Enough\r\n"], "DATA": Act.CLOSE},
-             (OK_MAIL, OK_RCPT, "421 4.7.0 Enough", "-"), Stage.RCPT, usable=False, decided=False,
-             failure="the server ended the session: 421 4.7.0 Enough"),
+        Case(
+            {"RCPT": [b"250 2.1.5 Ok\r\n", b"421 4.7.0 Enough\r\n"], "DATA": Act.CLOSE},
+            (OK_MAIL, OK_RCPT, "421 4.7.0 Enough", "-"),
+            Stage.RCPT,
+            usable=False,
+            decided=False,
+            failure="the server ended the session: 421 4.7.0 Enough",
+        ),
         id="421 to the second RCPT leaves the first without an end",
     ),
     pytest.param(
@@ -107,17 +132,34 @@ EITHER_WAY = [
         id="DATA refused",
     ),
     pytest.param(
-        Case({"DATA": b"421 4.3.0 Not now\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "421 4.3.0 Not now"), Stage.DATA, usable=False),
+        Case(
+            {"DATA": b"421 4.3.0 Not now\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "421 4.3.0 Not now"),
+            Stage.DATA,
+            usable=False,
+        ),
         id="421 to DATA",
     ),
     pytest.param(
-        Case({"DATA": b"250 2.0.0 Ok\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.DATA, usable=False, decided=False,
-             failure='the server answered DATA with "250 2.0.0 Ok"'),
+        Case(
+            {"DATA": b"250 2.0.0 Ok\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.DATA,
+            usable=False,
+            decided=False,
+            failure='the server answered DATA with "250 2.0.0 Ok"',
+        ),
         id="250 to DATA is a server that has lost its place",
     ),
     pytest.param(
-        Case({"MAIL": b"354 Go on\r\n"}, ("-", "-", "-", "-"), Stage.MAIL, usable=False, decided=False,
-             failure='the server answered MAIL with "354 Go on"'),
+        Case(
+            {"MAIL": b"354 Go on\r\n"},
+            ("-", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            decided=False,
+            failure='the server answered MAIL with "354 Go on"',
+        ),
         id="354 to MAIL is a server that has lost its place",
     ),
     pytest.param(
@@ -125,82 +167,166 @@ EITHER_WAY = [
         id="refused at the final dot",
     ),
     pytest.param(
-        Case({"END": b"421 4.7.0 Try later\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "421 4.7.0 Try later"), Stage.FINAL, usable=False,
-             dot_sent=True),
+        Case(
+            {"END": b"421 4.7.0 Try later\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "421 4.7.0 Try later"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+        ),
         id="421 at the final dot is an answer, and the end",
     ),
     pytest.param(
-        Case({"END": b"354 Go on\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.FINAL, usable=False, dot_sent=True, decided=False,
-             failure='the server answered the content with "354 Go on"'),
+        Case(
+            {"END": b"354 Go on\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure='the server answered the content with "354 Go on"',
+        ),
         id="354 at the final dot leaves the outcome unknown",
     ),
     pytest.param(
-        Case({"MAIL": b"2050 hello\r\n"}, ("-", "-", "-", "-"), Stage.MAIL, usable=False, decided=False,
-             failure='"2050 hello" is no SMTP reply'),
+        Case(
+            {"MAIL": b"2050 hello\r\n"},
+            ("-", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            decided=False,
+            failure='"2050 hello" is no SMTP reply',
+        ),
         id="garbage to MAIL",
     ),
     pytest.param(
-        Case({"END": b"\x00\xff\x1b[2J\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.FINAL, usable=False, dot_sent=True, decided=False,
-             failure='"\\x00\\xff\\x1b[2J" is no SMTP reply'),
+        Case(
+            {"END": b"\x00\xff\x1b[2J\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure='"\\x00\\xff\\x1b[2J" is no SMTP reply',
+        ),
         id="garbage at the final dot leaves the outcome unknown, and is shown escaped",
     ),
     pytest.param(
-        Case({"MAIL": b"250-" + b"x" * 9000}, ("-", "-", "-", "-"), Stage.MAIL, usable=False, decided=False,
-             failure="a reply line is longer than 8192 octets"),
+        Case(
+            {"MAIL": b"250-" + b"x" * 9000},
+            ("-", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            decided=False,
+            failure="a reply line is longer than 8192 octets",
+        ),
         id="a line without end",
     ),
     pytest.param(
-        Case({"MAIL": b"250-more\r\n" * 5000}, ("-", "-", "-", "-"), Stage.MAIL, usable=False, decided=False,
-             failure="a reply is longer than 32768 octets"),
+        Case(
+            {"MAIL": b"250-more\r\n" * 5000},
+            ("-", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            decided=False,
+            failure="a reply is longer than 32768 octets",
+        ),
         id="a reply without end",
     ),
     pytest.param(
-        Case({"END": b"250 2.0.0 Queued\r\n250 2.0.0 Again\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.0.0 Queued"), Stage.FINAL,
-             usable=False, dot_sent=True),
+        Case(
+            {"END": b"250 2.0.0 Queued\r\n250 2.0.0 Again\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.0.0 Queued"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+        ),
         id="one reply too many: what was asked for counts, and the connection is over",
     ),
     pytest.param(
-        Case({"END": b"250 2.0.0 Queued\r\n421 4.4.2 Bye\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.0.0 Queued"), Stage.FINAL,
-             usable=False, dot_sent=True),
+        Case(
+            {"END": b"250 2.0.0 Queued\r\n421 4.4.2 Bye\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.0.0 Queued"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+        ),
         id="taken, and then 421",
     ),
     pytest.param(
-        Case({"MAIL": Act.CLOSE}, ("-", "-", "-", "-"), Stage.MAIL, usable=False, decided=False,
-             failure="the server closed the connection"),
+        Case(
+            {"MAIL": Act.CLOSE},
+            ("-", "-", "-", "-"),
+            Stage.MAIL,
+            usable=False,
+            decided=False,
+            failure="the server closed the connection",
+        ),
         id="closed at MAIL",
     ),
     pytest.param(
-        Case({"END": Act.CLOSE}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.FINAL, usable=False, dot_sent=True, decided=False,
-             failure="the server closed the connection"),
+        Case(
+            {"END": Act.CLOSE},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure="the server closed the connection",
+        ),
         id="closed after the final dot: the outcome is unknown",
     ),
     pytest.param(
-        Case({"END": b"250-2.0.0 Queu"}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.FINAL, usable=False, dot_sent=True, decided=False,
-             failure="no reply within 0.2 s"),
+        Case(
+            {"END": b"250-2.0.0 Queu"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure="no reply within 0.2 s",
+        ),
         id="half a reply after the final dot is no reply",
     ),
     pytest.param(
-        Case({"END": Act.STALL}, (OK_MAIL, OK_RCPT, OK_RCPT, "-"), Stage.FINAL, usable=False, dot_sent=True, decided=False,
-             failure="no reply within 0.2 s"),
+        Case(
+            {"END": Act.STALL},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure="no reply within 0.2 s",
+        ),
         id="no answer to the final dot: the outcome is unknown",
     ),
     pytest.param(
-        Case({"END": b"250-2.6.0 Queued\r\n250 2.6.0 as 17\r\n"}, (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.6.0 Queued as 17"), Stage.FINAL,
-             dot_sent=True),
+        Case(
+            {"END": b"250-2.6.0 Queued\r\n250 2.6.0 as 17\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.6.0 Queued as 17"),
+            Stage.FINAL,
+            dot_sent=True,
+        ),
         id="a reply of several lines",
     ),
     pytest.param(
-        Case({"RCPT": [b"251 2.1.5 Will forward\r\n", b"252 2.1.5 Perhaps\r\n"]},
-             (OK_MAIL, "251 2.1.5 Will forward", "252 2.1.5 Perhaps", "250 2.0.0 Queued"), Stage.FINAL, dot_sent=True),
+        Case(
+            {"RCPT": [b"251 2.1.5 Will forward\r\n", b"252 2.1.5 Perhaps\r\n"]},
+            (OK_MAIL, "251 2.1.5 Will forward", "252 2.1.5 Perhaps", "250 2.0.0 Queued"),
+            Stage.FINAL,
+            dot_sent=True,
+        ),
         id="251 and 252 accept a recipient",
     ),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("extensions", BOTH_WAYS)
 @pytest.mark.parametrize("case", EITHER_WAY)
-async def test_what_the_server_does_is_told_exactly(case: Case, extensions: tuple[str, ...], sessions: Sessions) -> None:
-    mx = Mx(extensions=extensions, **case.answers)
+async def test_what_the_server_does_is_told_exactly(
+    case: Case, extensions: tuple[str, ...], sessions: Sessions
+) -> None:
+    mx = Mx(case.answers, extensions=extensions)
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server, timeouts=impatient(final=0.2))
         result = await connection.transact(transaction("b@mx.test", "c@mx.test"))
@@ -216,8 +342,10 @@ async def test_what_the_server_does_is_told_exactly(case: Case, extensions: tupl
 
 
 @pytest.mark.parametrize("extensions", BOTH_WAYS)
-async def test_an_envelope_left_behind_is_reset_before_the_next(extensions: tuple[str, ...], sessions: Sessions) -> None:
-    mx = Mx(extensions=extensions, DATA=[b"451 4.3.0 Not now\r\n"])
+async def test_an_envelope_left_behind_is_reset_before_the_next(
+    extensions: tuple[str, ...], sessions: Sessions
+) -> None:
+    mx = Mx({"DATA": [b"451 4.3.0 Not now\r\n"]}, extensions=extensions)
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server)
         await connection.transact(transaction())
@@ -229,7 +357,7 @@ async def test_an_envelope_left_behind_is_reset_before_the_next(extensions: tupl
 
 @pytest.mark.parametrize("extensions", BOTH_WAYS)
 async def test_a_server_that_cannot_reset_is_left(extensions: tuple[str, ...], sessions: Sessions) -> None:
-    mx = Mx(extensions=extensions, DATA=[b"451 4.3.0 Not now\r\n"], RSET=b"500 5.5.1 What?\r\n")
+    mx = Mx({"DATA": [b"451 4.3.0 Not now\r\n"], "RSET": b"500 5.5.1 What?\r\n"}, extensions=extensions)
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server)
         await connection.transact(transaction())
@@ -246,8 +374,10 @@ async def test_a_server_that_cannot_reset_is_left(extensions: tuple[str, ...], s
         pytest.param(b"250 2.0.0 Sent to nobody\r\n", id="which the server takes for nobody"),
     ],
 )
-async def test_a_pipelined_data_that_was_accepted_for_nobody_ends_with_a_lone_dot(answer: bytes, sessions: Sessions) -> None:
-    mx = Mx(extensions=PIPELINING, RCPT=[NOBODY, NOBODY], DATA=b"354 Go on\r\n", END=[answer])
+async def test_a_pipelined_data_that_was_accepted_for_nobody_ends_with_a_lone_dot(
+    answer: bytes, sessions: Sessions
+) -> None:
+    mx = Mx({"RCPT": [NOBODY, NOBODY], "DATA": b"354 Go on\r\n", "END": [answer]}, extensions=PIPELINING)
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server)
         result = await connection.transact(transaction("b@mx.test", "c@mx.test"))
@@ -258,7 +388,7 @@ async def test_a_pipelined_data_that_was_accepted_for_nobody_ends_with_a_lone_do
 
 
 async def test_by_steps_nothing_is_sent_when_all_recipients_are_refused(sessions: Sessions) -> None:
-    mx = Mx(extensions=STEPS, RCPT=[NOBODY])
+    mx = Mx({"RCPT": [NOBODY]}, extensions=STEPS)
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server)
         await connection.transact(transaction())
@@ -271,9 +401,8 @@ async def test_a_pipelined_envelope_comes_before_any_reply(sessions: Sessions) -
         await peer.say(b"220 mx.test\r\n")
         await peer.line()
         await peer.say(b"250-mx.test\r\n250 PIPELINING\r\n")
-        for _ in range(102):
-            last = await peer.line()
-        assert last == b"DATA"
+        commands = [await peer.line() for _ in range(102)]
+        assert commands[-1] == b"DATA"
         await peer.say(b"250 ok\r\n" * 101 + b"354 go\r\n")
         await peer.content()
         await peer.say(b"250 ok\r\n")
@@ -329,14 +458,14 @@ async def test_addresses_go_out_as_they_are(sessions: Sessions) -> None:
 async def test_each_command_has_its_own_time(
     verb: str, time: str, stage: Stage, extensions: tuple[str, ...], sessions: Sessions
 ) -> None:
-    async with ScriptedMx(Mx(extensions=extensions, **{verb: Act.STALL})) as server:
+    async with ScriptedMx(Mx({verb: Act.STALL}, extensions=extensions)) as server:
         connection = await sessions.to(server, timeouts=impatient(**{time: 0.1}))
         result = await connection.transact(transaction())
     assert (result.failure, result.stage) == ("no reply within 0.1 s", stage)
 
 
 async def test_a_reset_connection_after_the_dot_leaves_the_outcome_unknown(sessions: Sessions) -> None:
-    async with ScriptedMx(Mx(END=Act.DROP)) as server:
+    async with ScriptedMx(Mx({"END": Act.DROP})) as server:
         connection = await sessions.to(server)
         result = await connection.transact(transaction())
     assert result.outcome_unknown
@@ -377,7 +506,7 @@ async def test_an_idle_connection_notices_its_end(said: bytes | Act, failure: st
 
 
 async def test_one_transaction_at_a_time_and_a_cancelled_one_cuts_the_connection(sessions: Sessions) -> None:
-    mx = Mx(END=Act.STALL)
+    mx = Mx({"END": Act.STALL})
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(server)
         first = asyncio.create_task(connection.transact(transaction()))
@@ -403,7 +532,7 @@ async def test_quit_says_goodbye_and_closes(sessions: Sessions) -> None:
 
 
 async def test_quit_does_not_wait_for_a_server_that_says_nothing(sessions: Sessions) -> None:
-    async with ScriptedMx(Mx(QUIT=Act.STALL)) as server:
+    async with ScriptedMx(Mx({"QUIT": Act.STALL})) as server:
         connection = await sessions.to(server, timeouts=impatient(mail=0.1))
         await connection.quit()
     assert not connection.usable
