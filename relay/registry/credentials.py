@@ -20,8 +20,6 @@ from relay.mail.address import Pattern
 
 Network = IPv4Network | IPv6Network
 
-MAX_SECRETS = 2
-
 
 class State(StrEnum):
     """What a credential's mail meets."""

@@ -21,6 +21,7 @@ from relay.mail.address import AddressError, parse
 from relay.mail.suppression import Cause, Suppression
 
 FIELDS = tuple(field.name for field in fields(Suppression))
+BYTE_ORDER_MARK = "\ufeff"  # what spreadsheet programs put before UTF-8
 _CAUSES = ", ".join(Cause)
 
 
@@ -47,11 +48,12 @@ def header(form: Format) -> str:
 def read(lines: Iterable[str], form: Format, *, now: float) -> Iterator[Suppression]:
     """lines: with their line ends, from a file opened with newline="". Raises DataError."""
     records = _csv_records(lines) if form is Format.CSV else _json_records(lines)
-    for number, record in records:
-        try:
-            yield _suppression(record, now=now)
-        except (ValueError, OverflowError) as error:
-            raise _wrong(number, str(error)) from None
+    number = 0
+    try:
+        for number, record in records:
+            yield _suppression(record, number=number, now=now)
+    except UnicodeDecodeError:
+        raise _wrong(number + 1, "what follows is not UTF-8") from None
 
 
 def _record(suppression: Suppression) -> dict[str, str]:
@@ -69,7 +71,7 @@ def _record(suppression: Suppression) -> dict[str, str]:
 def _csv_records(lines: Iterable[str]) -> Iterator[tuple[int, Mapping[str, object]]]:
     reader = csv.reader(lines, strict=True)
     try:
-        columns = [name.strip().lower() for name in next(reader, ["address"])]
+        columns = [name.removeprefix(BYTE_ORDER_MARK).strip().lower() for name in next(reader, [])]
         _check_columns(columns)
         for row in reader:
             if row:
@@ -85,7 +87,6 @@ def _csv_record(columns: list[str], row: list[str], *, number: int) -> Mapping[s
 
 
 def _check_columns(columns: list[str]) -> None:
-    columns[0] = columns[0].removeprefix("\ufeff")  # what spreadsheet programs put before UTF-8
     if "address" not in columns:
         raise DataError('line 1 names no column "address"', remedy=f"Begin with a line of columns: {','.join(FIELDS)}")
     _check_fields(columns, number=1)
@@ -111,7 +112,14 @@ def _check_fields(names: Iterable[str], *, number: int) -> None:
         raise _wrong(number, f'"{unknown[0]}" is no field')
 
 
-def _suppression(record: Mapping[str, object], *, now: float) -> Suppression:
+def _suppression(record: Mapping[str, object], *, number: int, now: float) -> Suppression:
+    try:
+        return _checked(record, now=now)
+    except (ValueError, OverflowError) as error:
+        raise _wrong(number, str(error)) from None
+
+
+def _checked(record: Mapping[str, object], *, now: float) -> Suppression:
     return Suppression(
         address=_address(_text(record, "address")),
         cause=_cause(_text(record, "cause")),

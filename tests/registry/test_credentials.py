@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 
 from relay.mail.address import Pattern
-from relay.registry.credentials import MAX_SECRETS, TRANSITIONS, Credential, State, StoredSecret, Verb, digest_of
+from relay.registry.credentials import TRANSITIONS, Credential, State, StoredSecret, Verb, digest_of
 from relay.registry.secrets import new_login, new_secret, pasteable
 from relay.registry.snapshot import Snapshot
 
@@ -123,7 +123,3 @@ def test_secrets_and_logins_paste_well() -> None:
     assert new_login("Shop.2", lambda count: b"\0" * count) == "shop.2-00000"
     assert {pasteable(bytes([value])) for value in range(256)} >= {"00", "7z"}
     assert len({pasteable(bytes([value])) for value in range(256)}) == 256
-
-
-def test_at_most_two_secrets_are_meant() -> None:
-    assert MAX_SECRETS == 2
