@@ -118,10 +118,15 @@ class Metrics:
         self._sites = SiteLabels()
         self._failed_sources: dict[str, int] = {}
         self._histograms = {name: Histogram(bounds) for name, bounds in BOUNDS.items()}
-        self._sources = dict(sources or {})
-        unknown = self._sources.keys() - SOURCED
+        self._sources: dict[str, Source] = {}
+        self.read_from(sources or {})
+
+    def read_from(self, sources: Mapping[str, Source]) -> None:
+        """These are read at each snapshot from now on."""
+        unknown = sources.keys() - SOURCED
         if unknown:
             raise ValueError(f"no metric is read from a source under this name: {', '.join(sorted(unknown))}")
+        self._sources |= sources
 
     def accepted(self, stream: str, *, recipients: int, octets: int, commit_seconds: float) -> None:
         """A message answered 250. commit_seconds: from its last octet until it was on disk."""

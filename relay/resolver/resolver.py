@@ -32,6 +32,9 @@ class Resolver:
         self._now = now
         self._nameservers = Nameservers(settings)
         self._cache = Cache(size=settings.cache_size, stale=settings.stale)
+        self.questions = 0  # put to nameservers
+        self.cache_hits = 0
+        self.failures = 0
         self._asking: dict[Question, asyncio.Future[Answer | None]] = {}
 
     async def mx(self, domain: str) -> MxAnswer:
@@ -62,6 +65,7 @@ class Resolver:
         now = self._now()
         first, second = self._cache.fresh(one, now=now), self._cache.fresh(other, now=now)
         if first is not None and second is not None:
+            self.cache_hits += 2
             return first, second
         async with asyncio.TaskGroup() as group:
             tasks = group.create_task(self._answer(one)), group.create_task(self._answer(other))
@@ -70,6 +74,7 @@ class Resolver:
     async def _answer(self, question: Question) -> Answer:
         answer = self._cache.fresh(question, now=self._now())
         if answer is not None:
+            self.cache_hits += 1
             return answer
         while (asking := self._asking.get(question)) is not None:
             # Shielded: when this caller gives up, the others still wait for the same future.
@@ -80,6 +85,7 @@ class Resolver:
 
     async def _lead(self, question: Question) -> Answer:
         """Ask for all who want to know. If this caller is cancelled, the future says None and the next one asks."""
+        self.questions += 1
         answer: Answer | None = None
         future = self._asking[question] = asyncio.get_running_loop().create_future()
         try:
@@ -92,6 +98,7 @@ class Resolver:
     def _remember(self, question: Question, answer: Answer, ttl: float) -> Answer:
         now = self._now()
         if isinstance(answer, Failure):
+            self.failures += 1
             recheck = max(self._settings.minimum_ttl, _FAILURE_KEPT)
             return self._cache.fall_back(question, answer, now=now, recheck=recheck)
         most = self._settings.maximum_ttl

@@ -100,7 +100,7 @@ def _alone(setting: Setting, notifier: Notifier, ready: Callable[[], None] | Non
 
 async def _run_alone(setting: Setting, notifier: Notifier, ready: Callable[[], None] | None) -> None:
     metrics = Metrics(streams=streams(setting.config))
-    board = LocalBoard(now=time.time, own_counts=metrics.snapshot, rates=Rates())
+    board = LocalBoard(now=time.time, own_counts=lambda: worker.counts(), rates=Rates())
 
     def is_ready() -> None:
         notifier.ready("1 worker")
@@ -208,7 +208,7 @@ async def _run_worker(setting: Setting, slot: int, tie: socket.socket) -> None:
     async def answer(verb: str, arguments: Sequence[Any]) -> Any:
         match verb, arguments:
             case "snapshot", []:
-                return metrics.snapshot()
+                return await worker.counts() if worker is not None else metrics.snapshot()
             case "auth", [outcome, address, login] if worker is not None:
                 worker.hear_of_login(outcome, address=address, login=login)
             case "wanted", [site] if worker is not None:

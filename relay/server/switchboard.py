@@ -10,7 +10,7 @@ A worker that dies gives back its connections, and its last counts stay added, s
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from relay.delivery.governor import LocalLimits
@@ -39,7 +39,7 @@ class Board(Protocol):
 class LocalBoard:
     """Where one worker is the whole machine. `own_counts` is its metrics' snapshot."""
 
-    def __init__(self, *, now: Callable[[], float], own_counts: Callable[[], Counts], rates: Rates) -> None:
+    def __init__(self, *, now: Callable[[], float], own_counts: Callable[[], Awaitable[Counts]], rates: Rates) -> None:
         self._now = now
         self._own_counts = own_counts
         self._rates = rates
@@ -58,7 +58,7 @@ class LocalBoard:
         return self._sites.reserve(site, per_second=per_second)
 
     async def counts(self) -> list[Counts]:
-        return [self._own_counts()]
+        return [await self._own_counts()]
 
     def auth_failed(self, *, address: str, login: str) -> None:
         """There is nobody to tell."""

@@ -24,17 +24,18 @@ from relay.log import Level, Log
 from relay.mail.message import Header
 from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
-from relay.metrics import Metrics, merge, render
+from relay.metrics import Metrics, Snapshot, merge, render
 from relay.reception import Signing
 from relay.registry.credentials import Credential
 from relay.registry.domains import DkimKey
-from relay.registry.snapshot import Snapshot
+from relay.registry import snapshot as registered
 from relay.registry.store import Registry
 from relay.registry.suppressions import Suppressions
 from relay.registry.usage import Use
 from relay.resolver import Resolver
 from relay.server.bookkeeping import Bookkeeping
 from relay.server.control import ControlServer
+from relay.server.gauges import Gauges
 from relay.server.guard import SharedGuard
 from relay.server.http import Http
 from relay.server.listeners import Listening
@@ -140,7 +141,15 @@ class Worker:
         self._shards = [Shard(spool, common=common, share=share) for spool in self._spools]
         self._books = [await self._bookkeeping(shard) for shard in self._shards]
         self._controls = [self._control(shard) for shard in self._shards]
-        self._submission = SubmissionServer(config, self._services())
+        self._submission = SubmissionServer(config, self._services(), tasks=tasks)
+        self._gauges = Gauges(
+            spools=self._spools,
+            submission=self._submission,
+            resolver=self._resolver,
+            disk=lambda: self._disk,
+            now=self._now,
+        )
+        self._metrics.read_from(self._gauges.sources())
         self._http = Http(not_ready=self.not_ready, metrics=self._page, token=_token(config))
 
     def _common(self, tasks: asyncio.TaskGroup) -> Common:
@@ -314,6 +323,12 @@ class Worker:
             reasons.append(f"too little room: {self._disk.free} octets free")
         return reasons
 
+    async def counts(self) -> Snapshot:
+        """This worker's, for a page that somebody waits for."""
+        if self._is_ready:
+            await self._gauges.refresh()
+        return self._metrics.snapshot()
+
     async def _page(self) -> bytes:
         return render(merge(await self._board.counts()))
 
@@ -329,11 +344,11 @@ def _guessing(config: Config) -> Guessing:
     return Guessing(failures=limits.auth_failures, window=limits.auth_window)
 
 
-def _signing_keys(snapshot: Snapshot) -> list[DkimKey]:
+def _signing_keys(snapshot: registered.Snapshot) -> list[DkimKey]:
     return [key for domain in snapshot.domains.values() for key in domain.signing_keys]
 
 
-def _signs(snapshot: Snapshot, domain: str) -> bool:
+def _signs(snapshot: registered.Snapshot, domain: str) -> bool:
     known = snapshot.domains.get(domain)
     return known is not None and bool(known.signing_keys)
 
