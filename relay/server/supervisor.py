@@ -19,6 +19,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -180,7 +181,8 @@ class Supervisor:
                 self._feed_the_watchdog()
                 if self._due_to_start():
                     self._fork_wanted.set()
-                await asyncio.wait({asyncio.ensure_future(self._wake.wait())}, timeout=BEAT)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), BEAT)
 
     def _is_over(self) -> bool:
         return bool(self._stopping_since) and not any(slot.worker for slot in self._slots)
