@@ -129,7 +129,7 @@ def _at(stage: Stage, meaning: Meaning, reply: Reply) -> Meaning:
     if meaning.blame is Blame.SENDER and unspecific and not reply.is_permanent:
         return replace(meaning, blame=Blame.TRANSIENT)  # a bare 4.7.x is greylisting more often than anything else
     if stage in _WITH_CONTENT and unspecific and reply.is_permanent:
-        return replace(meaning, blame=Blame.CONTENT, category=Category.POLICY)
+        return replace(meaning, blame=Blame.CONTENT, category=Category.POLICY, proof=Proof.NONE)
     return meaning
 
 
