@@ -65,6 +65,7 @@ class Prepared:
     secret: str
     usual_ports: bool
     wrote_config: bool
+    domain: str = DOMAIN
 
 
 async def prepare_all(config_path: Path, *, spool: Path, now: float) -> Prepared:
