@@ -1,4 +1,4 @@
-"""Delivery reports, read back by a parser that is not ours: every part, every field, nothing a peer could do to them."""
+"""Delivery reports, read back by a parser that is not ours: every part, every field, and what peers might try."""
 
 import email
 import re
