@@ -9,7 +9,8 @@ bad value, 555 5.5.4 for a parameter not offered, 553 5.6.7 for a UTF-8 address 
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from relay.mail.address import AddressError, parse_path
@@ -22,7 +23,12 @@ SIZE_DIGITS = 20  # RFC 1870 3: 1*20DIGIT
 
 _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})++")  # RFC 3461 4; UTF-8 in it only as unitext
 _UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2})++")  # RFC 6533 3, utf-8-addr-unitext
-_PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*+)(?:=([!-<>-~\x80-\xff]++))?")  # RFC 5321 4.1.2 esmtp-param
+_VALUE = re.compile(rb"[!-<>-~\x80-\xff]++")  # RFC 5321 4.1.2, esmtp-value; RFC 6531 3.3
+_PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~\x80-\xff]++)?")  # esmtp-param
+_OF_MAIL = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
+_OF_RCPT = frozenset({b"NOTIFY", b"ORCPT"})
+_BODY = {b"7BIT": "7BIT", b"8BITMIME": "8BITMIME"}
+_RET = {b"FULL": "FULL", b"HDRS": "HDRS"}
 _NOTIFY = frozenset({b"SUCCESS", b"FAILURE", b"DELAY"})
 _ADDRESS_TYPE = re.compile(rb"[A-Za-z0-9.-]++")  # RFC 3461 4.2 addr-type, an atom
 
@@ -58,10 +64,7 @@ def parse_mail(argument: bytes) -> MailCommand:
         sender, rest = parse_path(argument)
     except AddressError as error:
         raise _refused(501, "5.1.7", f"Sender: {error}") from None
-    if not rest:
-        parameters: dict[bytes, bytes] = {}
-    else:
-        parameters = _parameters(rest, known=(b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"))
+    parameters = _parameters(rest, known=_OF_MAIL) if rest else {}
     smtputf8 = b"SMTPUTF8" in parameters
     if not smtputf8 and not sender.isascii():
         raise _refused(553, "5.6.7", "Sender: a UTF-8 address needs the parameter SMTPUTF8")
@@ -71,11 +74,11 @@ def parse_mail(argument: bytes) -> MailCommand:
         raise _bad("SMTPUTF8 takes no value")
     return MailCommand(
         sender,
-        size=_size(parameters.get(b"SIZE")),
-        body=_one_of(parameters, b"BODY", ("7BIT", "8BITMIME")),
+        size=_size(parameters[b"SIZE"]) if b"SIZE" in parameters else None,
+        body=_one_of(parameters, b"BODY", _BODY) if b"BODY" in parameters else "",
         smtputf8=smtputf8,
-        ret=_one_of(parameters, b"RET", ("FULL", "HDRS")),
-        envid=_envid(parameters.get(b"ENVID")),
+        ret=_one_of(parameters, b"RET", _RET) if b"RET" in parameters else "",
+        envid=_envid(parameters[b"ENVID"]) if b"ENVID" in parameters else "",
     )
 
 
@@ -91,67 +94,61 @@ def parse_rcpt(argument: bytes, *, smtputf8: bool) -> RcptCommand:
         raise _refused(553, "5.6.7", "Recipient: a UTF-8 address needs SMTPUTF8 on MAIL")
     if not rest:
         return RcptCommand(Recipient(address))
-    parameters = _parameters(rest, known=(b"NOTIFY", b"ORCPT"))
-    notify = _notify(parameters.get(b"NOTIFY"))
-    return RcptCommand(Recipient(address, notify, _orcpt(parameters.get(b"ORCPT"), smtputf8=smtputf8)))
+    parameters = _parameters(rest, known=_OF_RCPT)
+    notify = _notify(parameters[b"NOTIFY"]) if b"NOTIFY" in parameters else ""
+    orcpt = _orcpt(parameters[b"ORCPT"], smtputf8=smtputf8) if b"ORCPT" in parameters else ""
+    return RcptCommand(Recipient(address, notify, orcpt))
 
 
-def _parameters(rest: bytes, *, known: Collection[bytes]) -> dict[bytes, bytes]:
+def _parameters(rest: bytes, *, known: AbstractSet[bytes]) -> dict[bytes, bytes]:
     """Keyword in upper case → value, b"" when it has none."""
     found: dict[bytes, bytes] = {}
     for word in rest.split(b" "):
         if not word:
             continue
-        match = _PARAMETER.fullmatch(word)
-        if match is None:
-            raise _bad(f'"{_shown(word)}" is no parameter; write KEYWORD or KEYWORD=value')
-        keyword = match[1].upper()
-        if keyword not in known:
-            raise _refused(555, "5.5.4", f"The parameter {_shown(keyword)} is not offered here")
+        written, equals, value = word.partition(b"=")
+        keyword = written.upper()
+        if keyword not in known or (equals and _VALUE.fullmatch(value) is None):
+            raise _no_parameter(word)
         if keyword in found:
             raise _bad(f"The parameter {_shown(keyword)} is given twice")
-        found[keyword] = match[2] or b""
+        found[keyword] = value
     return found
 
 
-def _size(value: bytes | None) -> int | None:
-    if value is None:
-        return None
+def _no_parameter(word: bytes) -> SyntaxRefused:
+    if _PARAMETER.fullmatch(word) is None:
+        return _bad(f'"{_shown(word)}" is no parameter; write KEYWORD or KEYWORD=value')
+    return _refused(555, "5.5.4", f"The parameter {_shown(word.partition(b'=')[0].upper())} is not offered here")
+
+
+def _size(value: bytes) -> int:
     if not value.isdigit() or len(value) > SIZE_DIGITS:
         raise _bad("SIZE must be a number of octets")
     return int(value)
 
 
-def _one_of(parameters: dict[bytes, bytes], keyword: bytes, values: tuple[str, ...]) -> str:
-    value = parameters.get(keyword)
+def _one_of(parameters: dict[bytes, bytes], keyword: bytes, values: Mapping[bytes, str]) -> str:
+    value = values.get(parameters[keyword].upper())
     if value is None:
-        return ""
-    text = value.decode("utf-8", "replace").upper()
-    if text not in values:
-        raise _bad(f"{keyword.decode()} must be {' or '.join(values)}")
-    return text
+        raise _bad(f"{keyword.decode()} must be {' or '.join(values.values())}")
+    return value
 
 
-def _envid(value: bytes | None) -> str:
-    if value is None:
-        return ""
+def _envid(value: bytes) -> str:
     if len(value) > ENVID_LIMIT or _XTEXT.fullmatch(value) is None:
         raise _bad(f"ENVID must be xtext of at most {ENVID_LIMIT} characters")
     return value.decode("ascii")
 
 
-def _notify(value: bytes | None) -> str:
-    if value is None:
-        return ""
+def _notify(value: bytes) -> str:
     words = value.upper().split(b",")
     if words != [b"NEVER"] and len(words) != len(_NOTIFY.intersection(words)):
         raise _bad("NOTIFY must be NEVER, or SUCCESS, FAILURE and DELAY separated by commas")
     return b",".join(words).decode("ascii")
 
 
-def _orcpt(value: bytes | None, *, smtputf8: bool) -> str:
-    if value is None:
-        return ""
+def _orcpt(value: bytes, *, smtputf8: bool) -> str:
     kind, _, address = value.partition(b";")
     form = _UNITEXT if smtputf8 and kind.lower() == b"utf-8" else _XTEXT
     if len(value) > ORCPT_LIMIT or _ADDRESS_TYPE.fullmatch(kind) is None or form.fullmatch(address) is None:

@@ -137,12 +137,13 @@ class ReplyParser:
         return replies
 
     def _feed(self, data: bytes, replies: list[Reply]) -> None:
-        first, *rest = data.split(b"\n")
-        self._partial += first
-        for tail in rest:
-            line = bytes(self._partial)
-            self._partial = bytearray(tail)
-            self._take(line[:-1] if line.endswith(b"\r") else line, replies)
+        *lines, tail = data.split(b"\n")
+        if lines and self._partial:
+            lines[0] = bytes(self._partial) + lines[0]
+            self._partial.clear()
+        for line in lines:
+            self._take(line.removesuffix(b"\r"), replies)
+        self._partial += tail
         if len(self._partial) > LINE_LIMIT + 1:  # + 1: the CR of a line that ends in the next chunk
             raise ReplyError(f"a reply line is longer than {LINE_LIMIT} octets")
 
@@ -153,21 +154,41 @@ class ReplyParser:
         if match is None:
             raise ReplyError(f'"{_shown(line)}" is no SMTP reply')
         code, mark, text = match.groups()
+        if mark != b"-" and not self._lines:
+            replies.append(_reply(int(code), text or b""))
+        else:
+            self._take_one_of_many(line, code, mark, text or b"", replies)
+
+    def _take_one_of_many(
+        self, line: bytes, code: bytes, mark: bytes | None, text: bytes, replies: list[Reply]
+    ) -> None:
         if self._code and code != self._code:
             raise ReplyError(f'the code changes from {self._code.decode()} within a reply: "{_shown(line)}"')
         self._size += len(line) + 2
         if self._size > REPLY_LIMIT:
             raise ReplyError(f"a reply is longer than {REPLY_LIMIT} octets")
         self._code = code
-        self._lines.append(text or b"")
+        self._lines.append(text)
         if mark != b"-":
-            replies.append(_reply(int(code), self._lines))
+            replies.append(_reply_of_many(int(code), self._lines))
             self._lines, self._code, self._size = [], b"", 0
 
 
-def _reply(code: int, lines: list[bytes]) -> Reply:
-    # What is not UTF-8 is kept readable and storable; RFC 5321 4.2 promises ASCII, the field sends Latin-1 too.
-    texts = [line.decode("utf-8", "backslashreplace") for line in lines]
+def _reply(code: int, line: bytes) -> Reply:
+    text = _decoded(line)
+    match = _STATUS.match(text)
+    if match is None or int(match[1]) != code // 100:
+        return Reply(code, "", text)
+    return Reply(code, match[0], text[match.end() :].lstrip(" \t"))
+
+
+def _decoded(line: bytes) -> str:
+    """What is not UTF-8 is kept readable and storable: RFC 5321 4.2 promises ASCII, the field sends Latin-1 too."""
+    return line.decode("utf-8", "backslashreplace")
+
+
+def _reply_of_many(code: int, lines: list[bytes]) -> Reply:
+    texts = [_decoded(line) for line in lines]
     status = _status(str(code), texts)
     if status:
         texts = [text[len(status) :].lstrip(" \t") if _begins(text, status) else text for text in texts]

@@ -81,6 +81,8 @@ def test_the_addresses_of_a_field(value: str, addresses: list[str]) -> None:
         pytest.param("a@b.example )", '")" without', id="a comment that does not begin"),
         pytest.param('"Alice <a@b.example>', "quoted string does not end", id="a quoted string that does not end"),
         pytest.param('"a".b@c.example', "not one address", id="a word and a quoted word as local part"),
+        pytest.param('a@"b.example"', "not name@domain", id="a domain in quotes"),
+        pytest.param("[192.0.2.1]@b.example", "not name@domain", id="a literal as local part"),
         pytest.param("a@b.example.", "empty label", id="a trailing dot"),
         pytest.param("a..b@c.example", "two in a row", id="two dots"),
         pytest.param("a@[192.0.2.1", "does not end", id="a literal that does not end"),
