@@ -12,6 +12,7 @@ Names are A-labels. There is no search list and no hosts file; only "localhost" 
 import asyncio
 import ipaddress
 from collections.abc import Callable
+from dataclasses import replace
 from typing import cast
 
 from relay.config.models import Address, Dns
@@ -110,14 +111,17 @@ class Resolver:
 
 def _joined(four: AddressAnswer, six: AddressAnswer) -> AddressAnswer:
     """Something found beats a failure, a failure beats absence: only when both say so is there no address."""
-    found = [answer for answer in (four, six) if isinstance(answer, Found)]
-    failures = [answer for answer in (four, six) if isinstance(answer, Failure)]
-    if found:
-        records = tuple(address for answer in found for address in answer.records)
-        missing = failures[0].text if failures else ""
-        return Found(records, stale=any(answer.stale for answer in found), missing=missing)
-    if failures:
-        return failures[0]
-    if isinstance(four, NoDomain) and isinstance(six, NoDomain):
-        return NoDomain()
-    return NoRecords()
+    if isinstance(four, Found) and isinstance(six, Found):
+        return Found(four.records + six.records, stale=four.stale or six.stale)
+    if isinstance(four, Found):
+        return _beside(four, six)
+    if isinstance(six, Found):
+        return _beside(six, four)
+    for answer in (four, six):
+        if isinstance(answer, Failure):
+            return answer
+    return NoDomain() if isinstance(four, NoDomain) and isinstance(six, NoDomain) else NoRecords()
+
+
+def _beside(found: Found[Address], other: AddressAnswer) -> AddressAnswer:
+    return replace(found, missing=other.text) if isinstance(other, Failure) else found
