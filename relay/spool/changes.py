@@ -97,7 +97,7 @@ class Changes:
 
     def _remember(self, arrival: Arrival, _: Claimed = ()) -> None:
         """Its content will be wanted for the first attempt in a moment."""
-        if arrival.status == rows.FRESH:
+        if arrival.status == rows.FRESH and arrival.message.envelope.recipients:
             kept = arrival.kept
             path = None if kept.file is None else self._keeper.directory / kept.file
             self._recent.add(arrival.message.id, StoredContent(kept.head, kept.body, path, kept.body_size))
@@ -118,8 +118,8 @@ class Changes:
             self._keep_reports(caller, number, settlement)
         else:
             self._settle_kept(caller, number, settlement, (), None)
-        settled: Settled = await self._end_of(caller, claims=attrgetter("reports"))
-        return settled
+        done: SettledRows = await self._end_of(caller, claims=attrgetter("settled.reports"))
+        return done.settled
 
     def _keep_reports(self, caller: Caller, number: int, settlement: Settlement) -> None:
         self._keeper.keep(settlement.reports, partial(self._settle_kept, caller, number, settlement))

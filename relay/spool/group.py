@@ -76,6 +76,8 @@ class Group:
 
 def _set_aside(operation: Operation[Any], error: Exception) -> None:
     """Remember an operation's own failure; one that concerns the database is raised."""
-    if isinstance(error, sqlite3.Error) and (failure.is_full(error) or failure.is_lasting(error)):
-        raise error
+    if isinstance(error, sqlite3.Error):
+        if failure.is_full(error) or failure.is_lasting(error):
+            raise error
+        error = failure.from_sqlite(error, doing="the spool refuses it")
     operation.failure = error

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relay.spool.content import IncomingFile, Kept, is_large, keep_in_file, keep_inline, remove_file
+from relay.spool.content import Content, IncomingFile, Kept, is_large, keep_in_file, keep_inline, remove_file
 from relay.spool.disk import DiskThread
 from relay.spool.steps import Reached, Step
 from relay.spool.values import NewMessage
@@ -20,38 +20,40 @@ AllKept = tuple[Kept, ...]
 
 
 class Keeper:
-    """directory: the shard's content directory."""
+    """directory: the shard's content directory. new_name: never gives one twice."""
 
-    def __init__(self, directory: Path, *, reached: Reached) -> None:
+    def __init__(self, directory: Path, *, new_name: Callable[[], str], reached: Reached) -> None:
         self.directory = directory
+        self._new_name = new_name
         self._reached = reached
         self._thread = DiskThread(asyncio.get_running_loop(), name=f"{directory.parent.name} contents")
 
-    def incoming(self, name: str) -> IncomingFile:
+    def incoming(self) -> IncomingFile:
         """Raises SpoolFull, SpoolError."""
-        return IncomingFile(self.directory / name)
+        return IncomingFile(self.directory / self._new_name())
 
     def keep(self, messages: Sequence[NewMessage], done: Callable[[AllKept | None, Exception | None], None]) -> None:
         """Make their contents ready to be committed, large ones on disk. Owns their files from here on."""
         for message in messages:
             if message.content.file is not None:
                 message.content.file.hand_to_spool()
-        self._thread.call(partial(self._keep, messages), done)
+        # A name of its own each time: what is settled again must not meet the file of the first time.
+        self._thread.call(partial(self._keep, [(message.content, self._new_name()) for message in messages]), done)
 
-    def _keep(self, messages: Sequence[NewMessage]) -> AllKept:
+    def _keep(self, contents: Sequence[tuple[Content, str]]) -> AllKept:
         kept: list[Kept] = []
         try:
-            kept.extend(map(self._keep_one, messages))
+            kept.extend(self._keep_one(content, name) for content, name in contents)
         except BaseException:
             for one in kept:
                 self._remove_now(one.file)
             raise
         return tuple(kept)
 
-    def _keep_one(self, message: NewMessage) -> Kept:
-        if not is_large(message.content):
-            return keep_inline(message.content)
-        return keep_in_file(message.content, new=self.directory / message.id, reached=self._reached)
+    def _keep_one(self, content: Content, name: str) -> Kept:
+        if not is_large(content):
+            return keep_inline(content)
+        return keep_in_file(content, new=self.directory / name, reached=self._reached)
 
     def remove(self, file: str | None) -> None:
         """Unlink a file no row knows any more; a failure leaves it to the next recovery."""

@@ -89,6 +89,7 @@ async def opened(
         lock.release()
         raise
     measures = Measures()
+    numbering = Numbering(shard=shard, now=now, random=random, last=recovered.last_number)
     disk = DiskThread(asyncio.get_running_loop(), name=f"{own.name} commits")
     committer = Committer(
         recovered.connection,
@@ -106,10 +107,10 @@ async def opened(
     )
     return Parts(
         recovered=recovered,
-        numbering=Numbering(shard=shard, now=now, random=random, last=recovered.last_number),
+        numbering=numbering,
         measures=measures,
         committer=committer,
-        keeper=Keeper(own / CONTENT, reached=reached),
+        keeper=Keeper(own / CONTENT, new_name=numbering.next_id, reached=reached),
         recent=RecentContents(),
         reads=reads,
         looks=looks,

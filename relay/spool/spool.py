@@ -62,6 +62,7 @@ class Spool:
         self.requeued = parts.recovered.requeued
         self.broken = parts.committer.broken
         self._parts = parts
+        self._closed = False
         self._now = now
         self._committer = parts.committer
         self._changes = Changes(
@@ -98,8 +99,10 @@ class Spool:
         return cls(parts, shard=shard, now=now)
 
     async def close(self) -> None:
-        """Finish what was given, and let go of the shard. Works on a broken one too."""
-        await self._parts.close()
+        """Finish what was given, and let go of the shard. Works on a broken one too; does nothing the second time."""
+        if not self._closed:
+            self._closed = True
+            await self._parts.close()
 
     @property
     def failure(self) -> SpoolError | None:
@@ -115,7 +118,7 @@ class Spool:
     def incoming(self) -> IncomingFile:
         """A file for a large body, to be written as it arrives. Raises SpoolFull, SpoolError."""
         self._committer.raise_if_unusable()
-        return self._parts.keeper.incoming(self.next_id())
+        return self._parts.keeper.incoming()
 
     def accept(self, message: NewMessage, *, hand_over: bool) -> Coroutine[Any, Any, tuple[QueuedRecipient, ...]]:
         """Returns once the message is on disk. Raises SpoolFull, SpoolError: then nothing was kept.

@@ -1,0 +1,100 @@
+import asyncio
+import random
+from pathlib import Path
+
+from relay.spool import QueuedRecipient, Selection, Spool, queries
+from relay.spool.reads import Reads
+from tests.spool.letters import NOON, addresses_due, deferred, delivered, new_message
+
+
+async def deferred_at(spool: Spool, *times: float, domain: str = "example.org") -> None:
+    addresses = [f"at{time:g}@{domain}" for time in times]
+    for one in await spool.accept(new_message(spool, *addresses), hand_over=True):
+        await spool.settle(deferred(one, until=NOON + times[one.position]))
+
+
+async def test_the_earliest_comes_first(spool: Spool) -> None:
+    await deferred_at(spool, 30, 10, 20)
+    assert await addresses_due(spool, until=NOON + 25) == ["at10@example.org", "at20@example.org"]
+
+
+async def test_a_walk_by_cursor_meets_everything_once(spool: Spool) -> None:
+    generator = random.Random(1)
+    times = [generator.choice((1.0, 2.0, 3.0, generator.random() * 100)) for _ in range(200)]
+    await deferred_at(spool, *times)
+    for limit in (1, 7, 1000):
+        walked: list[QueuedRecipient] = []
+        while batch := await spool.due(after=walked[-1].cursor if walked else None, until=NOON + 50, limit=limit):
+            assert len(batch) <= limit
+            walked += batch
+        assert [one.due_at for one in walked] == sorted(NOON + time for time in times if time <= 50)
+        assert len({one.position for one in walked}) == len(walked)
+
+
+async def test_one_domain_is_walked_alone(spool: Spool) -> None:
+    await deferred_at(spool, 3, 1, 2, domain="example.org")
+    await deferred_at(spool, 1, 2, domain="example.net")
+    first = await spool.due_in("example.org", until=NOON + 9, limit=2)
+    assert [one.due_at - NOON for one in first] == [1, 2]
+    rest = await spool.due_in("example.org", after=first[-1].cursor, until=NOON + 9, limit=2)
+    assert [one.due_at - NOON for one in rest] == [3]
+    assert await spool.due_in("example.com", until=NOON + 9, limit=2) == []
+
+
+async def test_recipients_of_one_message_share_it(spool: Spool) -> None:
+    await spool.accept(new_message(spool, "a@example.org", "b@example.org"), hand_over=False)
+    one, two = await spool.due(until=NOON, limit=10)
+    assert one.message is two.message
+
+
+async def test_the_next_time_is_the_first_after_the_one_asked_about(spool: Spool) -> None:
+    assert await spool.next_due_at(NOON) is None
+    await deferred_at(spool, 10, 20)
+    assert await spool.next_due_at(NOON) == NOON + 10
+    assert await spool.next_due_at(NOON + 10) == NOON + 20
+    assert await spool.next_due_at(NOON + 20) is None
+
+
+async def test_held_and_fresh_recipients_are_never_due(spool: Spool) -> None:
+    await spool.accept(new_message(spool, "fresh@example.org"), hand_over=True)
+    await spool.accept(new_message(spool, "held@example.org", held=True), hand_over=False)
+    assert await addresses_due(spool) == []
+    assert await spool.due_in("example.org", until=NOON, limit=10) == []
+
+
+async def test_what_was_settled_while_a_question_was_under_way_is_left_out(tmp_path: Path, spool: Spool) -> None:
+    await spool.accept(new_message(spool, "a@example.org", "b@example.org"), hand_over=False)
+    one, two = await spool.due(until=NOON, limit=10)
+    reads = await Reads.open(tmp_path / "shard-0" / "queue.db")
+    question = asyncio.create_task(
+        reads.ask_due(queries.due(domain=None, after=None, until=NOON, limit=10, shard=spool.shard))
+    )
+    await asyncio.sleep(0)
+    assert reads.any_under_way
+    reads.note([one.cursor[1:]])
+    assert await question == [two]
+    assert not reads.any_under_way
+    await reads.close()
+
+
+async def test_nothing_settled_is_ever_given_out_again(spool: Spool) -> None:
+    addresses = [f"user{n}@example.org" for n in range(300)]
+    await spool.accept(new_message(spool, *addresses), hand_over=False)
+    waiting = await spool.due(until=NOON, limit=1000)
+    settled: set[int] = set()
+    over = asyncio.Event()
+
+    async def settle_all() -> None:
+        for start in range(0, len(waiting), 3):
+            batch = waiting[start : start + 3]
+            await spool.settle(delivered(*batch))
+            settled.update(one.position for one in batch)
+        over.set()
+
+    async def ask_on() -> None:
+        while not over.is_set():
+            found = await spool.due(until=NOON, limit=1000)
+            assert settled.isdisjoint(one.position for one in found)
+
+    await asyncio.gather(settle_all(), ask_on(), ask_on())
+    assert await spool.count(Selection()) == 0
