@@ -10,7 +10,7 @@ absorbing and forgetting); each counts once.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -54,7 +54,7 @@ class Suppressions:
         self._reader.close()
         await self._database.close()
 
-    def lookup(self, addresses: Sequence[str], *, scopes: Sequence[str] = ("all",)) -> dict[str, Suppression]:
+    def lookup(self, addresses: Sequence[str], *, scopes: Collection[str] = ("all",)) -> dict[str, Suppression]:
         """Those of `addresses` that are suppressed now in one of the scopes. Raises SpoolError."""
         now = self._now()
         found = {}
