@@ -143,6 +143,121 @@ def test_what_suppresses_a_recipient(text: str, suppress: Suppress | None) -> No
     assert judge(text).suppress == suppress
 
 
+# A code or a word of a dead mailbox, and another word that makes it doubtful.
+LIVING = (
+    "550 5.7.1 Message rejected due to low sender reputation, no such user policy",
+    "550 5.1.1 Mail rejected: sender has no valid mailbox",
+    "550 5.1.1 Recipient rejected because your IP has too many invalid recipients",
+    "550 Too many invalid recipients",
+    "554 5.1.1 Blocked for spam",
+    "550 No such user - sender verification failed",
+    "550 5.1.0 sender address does not exist",
+    "550 Sender verify failed: no such user here",
+    "553 5.1.8 sender domain unknown",
+    "550 5.7.1 Unable to verify recipient at this time",
+    "550 mailbox temporarily unavailable",
+    "450 4.1.1 unknown recipient",
+    "554 5.7.1 you have been blocked by the recipient",
+    "550 5.2.1 mailbox is over its hourly limit",
+    "550 5.2.1 Mailbox temporarily disabled for too much mail",
+    "550 5.2.1 recipient exceeded its rate limit",
+    "550 5.2.1 Too many messages for this mailbox",
+    "550 5.1.1 user unknown; too many attempts from your host",
+    "550 Invalid recipient limit exceeded",
+    "550 5.1.1 Invalid recipients limit reached, go away",
+    "550 5.7.1 This account does not accept mail from outside",
+    "550 Address verification in progress",
+    "550 5.1.1 recipient verification failed: timeout",
+    "550 5.1.1 Callout verification failed: connection timed out",
+    "550 5.1.1 cannot verify recipient, ldap server down",
+    "550 no mailbox space left",
+    "550 Invalid address in From header",
+    "550 unknown user agent",
+    "550 Account not found in whitelist",
+    "550 5.1.3 Invalid sender address syntax",
+    "501 5.1.3 bad sender address",
+    "501 5.1.7 Invalid address",
+    "553 invalid address: envelope sender",
+    "550 5.1.1 Your message was rejected by the user's rules",
+    "550 no user authentication provided",
+    "550 No account quota left",
+    "550 5.1.1 Access denied",
+    "550 5.1.1 Message blocked by content filter",
+    "550 User has exceeded quota",
+    "550 5.1.1 Greylisted",
+    "550 5.1.1 try again later",
+    "550 5.1.1 Delivery temporarily suspended",
+    "550 5.1.1 Recipient address rejected: Greylisting in effect",
+    "550 5.1.1 Policy rejection",
+    "550 5.1.1 SPF check failed",
+    "550 5.2.1 SPF fail",
+    "550 5.1.1 Relaying denied",
+    "550 5.1.1 relay access denied",
+    "550 5.1.1 sender rejected",
+    "550 5.1.1 Mailbox full",
+    "550 5.1.1 over quota",
+    "550 5.1.1 Service unavailable",
+    "550 5.2.1 server busy",
+    "550 5.2.1 Message size exceeds limit",
+    "550 5.1.3 Message too large",
+    "550 5.1.6 recipient has moved, please try new@example.org",
+    "550 5.2.1 Account temporarily locked",
+    "550 5.2.1 Mailbox suspended",
+    "550 no mailbox for sender",
+    "550 5.1.1 DMARC",
+    "550 5.1.1 rejected, TLS required",
+    "550 5.1.1 not allowed",
+    "550 5.1.1 too busy",
+    "550 unknown user or password incorrect",
+    "535 5.7.8 unknown user",
+    "550 5.1.1 Invalid login: user unknown",
+    "550 5.1.1 Rejected by Barracuda",
+    "550 5.1.1 reverse DNS lookup: host not found",
+    "550 no such domain in sender address",
+    "550 Invalid account status, please try later",
+)
+
+
+@pytest.mark.parametrize("text", LIVING)
+def test_doubt_never_suppresses_at_once(text: str) -> None:
+    suppress = judge(text).suppress
+    assert suppress is None or suppress.messages > 1
+
+
+DEAD = (
+    "550 5.1.1 unknown",
+    "550 Mailbox does not exist!",
+    "550 5.1.1 <x@y.example>: Email address could not be found, or was misspelled (G8)",
+    "550 5.4.1 Recipient address rejected: Access denied. [X.prod.protection.outlook.com]",
+    "550 5.1.1 RCPT TO: User not found",
+    "550 5.1.1 Addressee unknown, relay=[1.2.3.4]",
+    "550 <x@y.example> No such user here",
+    "553 5.3.0 <x@y.example>... No such user here",
+    "550 #5.1.0 Address rejected.",
+    "550 cuda_nsu 5.1.1 <x@y.example>: User unknown",
+    "550 5.1.1 : user unknown",
+    "550 5.1.1 Account does not exist",
+    "554 delivery error: dd This user doesn't have a yahoo.fr account (x@yahoo.fr) [-5]",
+    "550 Invalid recipient: <x@i.softbank.example>",
+    "550 5.1.1 unknown or illegal alias: x@icloud.com",
+    "550 Recipient not found",
+    "550 5.1.1 sorry, no mailbox here by that name",
+    "550 5.1.1 Not our Customer",
+    "511 5.1.1 unknown address or alias: x@y",
+    "550 Unknown recipient x",
+    "550 User x@y.example does not exist",
+    "550 5.5.1 Recipient rejected - no such user",
+    "550 Message was not accepted -- invalid mailbox. Local mailbox x@mail.ru is unavailable: user not found",
+    "550 Mailbox not found. http://service.mail.qq.com/cgi-bin/help?subtype=1&&id=20022&&no=1000728",
+    "550 5.1.1 El usuario no existe",
+)
+
+
+@pytest.mark.parametrize("text", DEAD)
+def test_the_dead_are_found_in_many_words(text: str) -> None:
+    assert judge(text).suppress == AT_ONCE
+
+
 @pytest.mark.parametrize(
     ("text", "stage", "blame", "category"),
     [
