@@ -78,8 +78,10 @@ def _profiles(document: Mapping[str, object]) -> Profiles:
     if unknown:
         raise ValueError(f'"{unknown[0]}" is no table here; the file has [default] and [[profile]] tables')
     default, tables = document.get("default"), document.get("profile", [])
-    if not isinstance(default, dict) or not isinstance(tables, list):
+    if not isinstance(default, dict):
         raise ValueError("[default] is missing; it has what a profile does not name")  # noqa: TRY004 -- the file's
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError("write each profile as a table under [[profile]]")
     by_suffix: dict[str, Profile] = {}
     for table in tables:
         profile = _profile({**default, **table})

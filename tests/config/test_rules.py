@@ -156,6 +156,13 @@ def test_a_wrong_profile_is_named(old: str, new: str, sentence: str, written: Ca
     assert sentence in refusal.value.text
 
 
+@pytest.mark.parametrize("profiles", ['["example"]', '"example"', "3"])
+def test_profiles_that_are_no_tables_are_refused(profiles: str, written: Callable[[str], Path]) -> None:
+    path = written(f"profile = {profiles}\n[default]\nconnections = 1\nmessages_per_connection = 1\n")
+    with pytest.raises(ConfigError, match=r"under \[\[profile\]\]"):
+        load_profiles(path)
+
+
 @pytest.mark.parametrize(
     ("host", "name"),
     [

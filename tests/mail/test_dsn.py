@@ -252,6 +252,11 @@ def test_a_peers_text_is_harmless() -> None:
     assert "\u4f60" in words(report) and "\u202e" not in words(report)
 
 
+@pytest.mark.parametrize("text", ["x" * 100, "a " * 100 + "x" * 100 + " b", "x" * 240 + " " + "y" * 240])
+def test_a_long_field_is_folded_at_its_spaces(text: str) -> None:
+    assert blocks(octets(replace(REFUSED, reply=f"550 {text}")))[1]["Diagnostic-Code"] == f"smtp; 550 {text}"
+
+
 def test_a_reply_without_end_is_cut() -> None:
     code = blocks(octets(replace(REFUSED, reply="550 " + "x" * 40_000)))[1]["Diagnostic-Code"]
     assert len(code) < 2100 and code.endswith("[cut]")
