@@ -116,7 +116,7 @@ def _newest(scan: _Scan, query: Query, pending: Sequence[Event]) -> list[Event]:
     day = day_at(queue_id.accepted_at(query.message)) if query.message else None
     for _ in scan.ask(newest.take_from, day=day):
         pass
-    waiting = [event for event in pending if lookup.matches(event, query)]
+    waiting = [event for event in reversed(pending) if lookup.matches(event, query)]
     return _newest_first([*_unknown(waiting, newest.events), *newest.events], limit=query.limit)
 
 
