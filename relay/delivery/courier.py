@@ -206,6 +206,8 @@ class Couriers:
             self._settling.impossible(job, refusal, _where(line), site=site.name)
             return line, True
         self._split(site, job, line)
+        if not await self._may_be_sent(job):
+            return line, True
         result = await self._transact(job, line)
         if line.messages > 1 and _nothing_was_said(result):
             self._close(site, line)
@@ -280,6 +282,19 @@ class Couriers:
         if len(job.recipients) > most:
             site.put_back(Job(job.message, job.domain, job.recipients[most:]))
             job.recipients = job.recipients[:most]
+
+    async def _may_be_sent(self, job: Job) -> bool:
+        """Before sending at most once the intent is on disk: what a crash leaves of it is never tried again.
+
+        An operator may have cancelled recipients meanwhile; whether any are left.
+        """
+        if job.message.unknown_outcome != "end":
+            return True
+        positions = [each.position for each in job.recipients]
+        missing = set(await self._spool.intend(job.message.id, positions))
+        self._window.forget([each for each in job.recipients if each.position in missing])
+        job.recipients = [each for each in job.recipients if each.position not in missing]
+        return bool(job.recipients)
 
     async def _transact(self, job: Job, line: Line) -> TransactionResult:
         stored = await self._spool.content(job.message.id)

@@ -122,12 +122,20 @@ class Scheduler:
 
     async def run(self) -> None:
         """Until `stop`. A spool that cannot be read ends the worker: recovery starts anew."""
+        await self._end_in_doubt()
         while not self._stopped:
             self._wake.clear()
             await self._walk()
             await self._refill()
             self._couriers.sweep()
             await self._pause()
+
+    async def _end_in_doubt(self) -> None:
+        """What an earlier owner was about to send at most once may have been sent: it ends as unknown."""
+        while rows := await self._spool.in_doubt(limit=BATCH):
+            for row in rows:
+                self._settling.in_doubt(row)
+            await self._settling.idle.wait()
 
     def stop(self) -> None:
         """Nothing new is begun; couriers finish what they carry."""

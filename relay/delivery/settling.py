@@ -88,6 +88,11 @@ class Settling:
             job.message, [judge.unanswered(each, detail, where, reply=reply) for each in job.recipients], site=site
         )
 
+    def in_doubt(self, recipient: QueuedRecipient) -> None:
+        """Found at the start: it was being sent at most once when the last owner ended."""
+        judgement = self.judge.unknown(recipient, "the relay ended while it was being sent", NOWHERE)
+        self.settle(recipient.message, [judgement])
+
     def give_back(self, jobs: Iterable[Job]) -> None:
         """Claims end without an attempt; the recipients are due as they were."""
         recipients = [recipient for job in jobs for recipient in job.recipients]

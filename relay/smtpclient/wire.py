@@ -143,6 +143,8 @@ class Wire(asyncio.Protocol):
             return
         for reply in replies:
             self._take(reply)
+        if self._parser.failure:
+            self.fail(self._parser.failure)  # garbage behind the replies: nobody knows what comes next
         if self._parser.pending and not self._owed:
             self.fail("the server sent what was not asked for")
         self._wake()

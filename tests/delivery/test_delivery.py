@@ -1,0 +1,349 @@
+"""From the spool to a receiving server and back: every way a recipient can end."""
+
+import time
+from email import message_from_bytes
+from pathlib import Path
+
+import pytest
+
+from relay.mail.envelope import Recipient
+from relay.mail.event import Kind
+from relay.mail.suppression import Cause, Suppression
+from relay.spool import Selection
+from tests.delivery.outfit import config, kinds, outfit
+from tests.peers.mx import Act, Mx, ScriptedMx
+
+SOON = {"retry": {"ladder": ["50ms"], "jitter": 0}}
+NOT_NOW = {"retry": {"ladder": ["1h"]}}
+
+
+@pytest.mark.parametrize(
+    ("recipient", "connections"),
+    [
+        pytest.param("x@dest.example", 1, id="to the domain's MX host"),
+        pytest.param("x@backup.example", 1, id="to the next MX host when the first does not answer"),
+        pytest.param("x@implicit.example", 1, id="to the domain's own address when it has no MX"),
+        pytest.param("x@www.alias.example", 1, id="through a CNAME"),
+        pytest.param("x@better.example", 1, id="to MX hosts better than ourselves"),
+        pytest.param("x@[127.0.0.1]", 1, id="to an address literal that is allowed"),
+    ],
+)
+async def test_mail_arrives(recipient: str, connections: int, nameserver: str, tmp_path: Path) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit(recipient, body=b".dot first\r\n..two\r\n")
+        event = await relay.until(recipient, Kind.DELIVERED)
+        assert mx.messages[0].content.endswith(b"\r\n\r\n.dot first\r\n..two\r\n")
+        assert (server.connections, event.attempt) == (connections, 1)
+        assert event.mx.endswith(f"[127.0.0.1]:{server.port}")
+        assert event.source == "127.0.0.1"
+        assert await relay.left() == 0
+
+
+@pytest.mark.parametrize(
+    ("recipient", "status", "suppressed_days"),
+    [
+        pytest.param("x@null.example", "5.1.10", 7, id="a null MX takes no mail"),
+        pytest.param("x@missing.dest.example", "5.1.2", 7, id="a domain that does not exist"),
+        pytest.param("x@silent.example", "5.4.4", 0, id="a domain with neither MX nor address"),
+        pytest.param("x@loop.example", "5.4.6", 0, id="we are its best MX host"),
+    ],
+)
+async def test_what_dns_rules_out_bounces_at_once(
+    recipient: str, status: str, suppressed_days: int, nameserver: str, tmp_path: Path
+) -> None:
+    async with outfit(config(tmp_path, nameserver=nameserver)) as relay:
+        await relay.submit(recipient, sender="app@silent.example")
+        event = await relay.until(recipient, Kind.BOUNCED)
+        assert status in event.detail
+        found = await relay.suppressions()
+        if suppressed_days:
+            (found_one,) = found
+            assert isinstance(found_one, Suppression)
+            assert found_one.cause is Cause.BAD_DOMAIN
+            assert found_one.expires_at - found_one.created_at == pytest.approx(suppressed_days * 86400)
+        else:
+            assert found == []
+
+
+@pytest.mark.parametrize(
+    ("recipient", "why"),
+    [
+        pytest.param("x@inside.example", "allow_networks", id="an MX in a private network is not dialled"),
+        pytest.param("x@dead.example", "127.0.0.3", id="a host that refuses connections"),
+        pytest.param("x@nowhere.example", "no MX host", id="MX hosts without addresses"),
+    ],
+)
+async def test_what_may_get_better_is_deferred(recipient: str, why: str, nameserver: str, tmp_path: Path) -> None:
+    async with outfit(config(tmp_path, nameserver=nameserver, delivery=NOT_NOW)) as relay:
+        await relay.submit(recipient)
+        event = await relay.until(recipient, Kind.DEFERRED)
+        assert why in event.detail
+        assert event.next_attempt_at > time.time() + 60
+        assert await relay.suppressions() == []
+
+
+async def test_a_nameserver_that_does_not_answer_defers(tmp_path: Path) -> None:
+    async with outfit(config(tmp_path, nameserver="127.0.0.1:9", delivery=NOT_NOW)) as relay:
+        await relay.submit("x@dest.example")
+        event = await relay.until("x@dest.example", Kind.DEFERRED)
+        assert "127.0.0.1" in event.detail
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        pytest.param({"GREETING": b"554 5.7.1 go away\r\n"}, Kind.DEFERRED, id="5xx greetings of all hosts defer"),
+        pytest.param({"GREETING": b"421 busy\r\n"}, Kind.DEFERRED, id="a 421 greeting defers"),
+        pytest.param({"GREETING": b"hello there\r\n"}, Kind.DEFERRED, id="garbage defers"),
+        pytest.param({"GREETING": Act.DROP}, Kind.DEFERRED, id="a reset defers"),
+        pytest.param({"MAIL": b"450 4.7.1 later\r\n"}, Kind.DEFERRED, id="4xx to MAIL defers"),
+        pytest.param({"MAIL": b"550 5.7.1 your address is blocked\r\n"}, Kind.BOUNCED, id="5xx to MAIL bounces"),
+        pytest.param({"RCPT": b"451 4.7.1 greylisted\r\n"}, Kind.DEFERRED, id="4xx to RCPT defers"),
+        pytest.param({"RCPT": b"550 5.1.1 no such user\r\n"}, Kind.BOUNCED, id="5xx to RCPT bounces"),
+        pytest.param({"RCPT": b"what?\r\n"}, Kind.DEFERRED, id="garbage to RCPT never bounces"),
+        pytest.param({"DATA": b"451 4.3.0 later\r\n"}, Kind.DEFERRED, id="4xx to DATA defers"),
+        pytest.param({"END": b"452 4.3.1 full\r\n"}, Kind.DEFERRED, id="4xx after the dot defers"),
+        pytest.param({"END": b"554 5.7.1 spam\r\n"}, Kind.BOUNCED, id="5xx after the dot bounces"),
+        pytest.param({"END": b"xyz\r\n"}, Kind.UNKNOWN, id="garbage after the dot leaves the outcome unknown"),
+        pytest.param({"END": Act.DROP}, Kind.UNKNOWN, id="a connection lost after the dot leaves it unknown"),
+    ],
+)
+async def test_how_a_reply_ends_an_attempt(
+    answers: dict[str, bytes | Act], kind: Kind, nameserver: str, tmp_path: Path
+) -> None:
+    async with ScriptedMx(Mx(answers)) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)
+        async with outfit(settings) as relay:
+            await relay.submit("x@dest.example", sender="")
+            await relay.until("x@dest.example", kind)
+            assert kinds(await relay.of("x@dest.example")) == [kind]
+            assert await relay.left() == (0 if kind is Kind.BOUNCED else 1)
+
+
+async def test_each_recipient_of_a_transaction_ends_by_itself(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": [b"250 ok\r\n", b"550 5.1.1 no such user\r\n", b"451 4.7.1 greylisted\r\n"]})
+    async with ScriptedMx(mx) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)
+        async with outfit(settings) as relay:
+            await relay.submit("a@dest.example", "b@dest.example", "c@dest.example", sender="")
+            await relay.until("a@dest.example", Kind.DELIVERED)
+            await relay.until("b@dest.example", Kind.BOUNCED)
+            await relay.until("c@dest.example", Kind.DEFERRED)
+            (suppression,) = await relay.suppressions()
+            assert suppression.address == "b@dest.example"
+            assert len(mx.messages) == 1
+
+
+async def test_domains_of_a_site_share_a_connection_and_never_a_transaction(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit("a@dest.example")
+        await relay.until("a@dest.example", Kind.DELIVERED)
+        await relay.submit("b@dest.example", "c@other.example", "d@dest.example")
+        await relay.until("b@dest.example", Kind.DELIVERED)
+        await relay.until("c@other.example", Kind.DELIVERED)
+        domains = [{line.rpartition(b"@")[2] for line in message.recipients} for message in mx.messages]
+        assert all(len(of_one) == 1 for of_one in domains)
+        assert len(relay.shard.couriers.sites) == 1
+        assert server.connections <= 2
+
+
+async def test_a_deferred_recipient_is_tried_again_and_delivered(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": [b"451 4.7.1 greylisted\r\n", b"451 4.7.1 greylisted\r\n"]})
+    async with ScriptedMx(mx) as server:
+        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
+            await relay.submit("x@dest.example")
+            event = await relay.until("x@dest.example", Kind.DELIVERED)
+            assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.DEFERRED, Kind.DELIVERED]
+            assert event.attempt == 3
+
+
+async def test_an_unknown_outcome_is_tried_again_by_default(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"END": [Act.DROP]})
+    async with ScriptedMx(mx) as server:
+        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
+            await relay.submit("x@dest.example")
+            await relay.until("x@dest.example", Kind.DELIVERED)
+            assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN, Kind.DELIVERED]
+
+
+async def test_an_unknown_outcome_ends_a_message_that_is_sent_at_most_once(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"END": [Act.DROP]})
+    async with ScriptedMx(mx) as server:
+        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
+            await relay.submit("x@dest.example", unknown_outcome="end", sender="back@other.example")
+            await relay.until("back@other.example", Kind.DELIVERED)
+            assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN]
+            assert b"at most once" in mx.messages[0].content.replace(b"\r\n", b" ")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "changes", "status"),
+    [
+        pytest.param("SMTPUTF8", {"smtputf8": True}, "5.6.7", id="a message that needs SMTPUTF8"),
+        pytest.param("8BITMIME", {"body_type": "8BITMIME"}, "5.6.3", id="8-bit content"),
+        pytest.param("SIZE 10", {}, "5.3.4", id="a message larger than the server takes"),
+    ],
+)
+async def test_what_the_server_cannot_take_is_bounced_unsent(
+    lacking: str, changes: dict[str, object], status: str, nameserver: str, tmp_path: Path
+) -> None:
+    offered = {"SMTPUTF8", "8BITMIME", "SIZE 10"} ^ {lacking} if lacking != "SIZE 10" else {"SIZE 10"}
+    mx = Mx(extensions=["PIPELINING", *sorted(offered - ({"SIZE 10"} if lacking != "SIZE 10" else set()))])
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit("x@dest.example", sender="", **changes)
+        event = await relay.until("x@dest.example", Kind.BOUNCED)
+        assert status in event.detail
+        assert "MAIL" not in mx.sessions[0].verbs
+        assert await relay.suppressions() == []
+
+
+async def test_what_ehlo_asked_for_is_carried_on_where_it_is_offered(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        recipient = Recipient("x@dest.example", notify="SUCCESS,FAILURE", orcpt="rfc822;y@dest.example")
+        await relay.submit(recipient, body_type="8BITMIME", ret="HDRS", envid="abc")
+        await relay.until("x@dest.example", Kind.DELIVERED)
+        mail, rcpt = mx.messages[0].mail, mx.messages[0].recipients[0]
+        assert b" SIZE=" in mail
+        assert b" BODY=8BITMIME" in mail
+        assert b" RET=HDRS ENVID=abc" in mail
+        assert rcpt.endswith(b" NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;y@dest.example")
+        assert kinds(await relay.of("app@sender.example")) == []
+
+
+async def test_who_asked_for_success_is_told_that_the_message_was_relayed(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx(extensions=["PIPELINING"])
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit(Recipient("x@dest.example", notify="SUCCESS"), sender="back@other.example")
+        await relay.until("back@other.example", Kind.DELIVERED)
+        report = message_from_bytes(mx.messages[1].content)
+        assert "Action: relayed" in report.as_string()
+        assert mx.messages[1].mail.startswith(b"MAIL FROM:<>")
+
+
+async def test_a_bounce_is_reported_once_and_never_bounced(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": b"550 5.1.1 no such user\r\n"})
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        message_id = await relay.submit("x@dest.example", sender="back@other.example")
+        bounce = await relay.until("x@dest.example", Kind.BOUNCED)
+        report = await relay.until("back@other.example", Kind.BOUNCED)
+        assert (bounce.message, report.sender, report.header_from) == (message_id, "", "postmaster@sender.example")
+        assert await relay.left() == 0
+        accepted = [event for event in await relay.events() if event.kind is Kind.ACCEPTED]
+        assert len(accepted) == 2
+
+
+@pytest.mark.parametrize(
+    ("notify", "reports", "told"),
+    [
+        pytest.param("", True, True, id="by default"),
+        pytest.param("FAILURE", True, True, id="when asked"),
+        pytest.param("NEVER", True, False, id="not when NOTIFY=NEVER"),
+        pytest.param("SUCCESS", True, False, id="not when only success was asked for"),
+        pytest.param("", False, False, id='not when the credential says reports = "none"'),
+    ],
+)
+async def test_a_failure_is_reported(notify: str, reports: bool, told: bool, nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": [b"550 5.1.1 no such user\r\n"]})
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit(Recipient("x@dest.example", notify=notify), sender="back@other.example", reports=reports)
+        await relay.until("x@dest.example", Kind.BOUNCED)
+        if told:
+            await relay.until("back@other.example", Kind.DELIVERED)
+        assert len(mx.messages) == told
+        assert await relay.left() == 0
+
+
+async def test_what_was_never_attempted_expires_with_a_report(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        past = {"accepted_at": time.time() - 100, "expires_at": time.time() - 1}
+        await relay.submit("x@dest.example", sender="back@other.example", **past)
+        event = await relay.until("x@dest.example", Kind.EXPIRED)
+        assert "never attempted" in event.detail
+        await relay.until("back@other.example", Kind.DELIVERED)
+        assert b"4.4.7" in mx.messages[0].content
+
+
+async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": b"451 4.2.0 later\r\n"})
+    async with ScriptedMx(mx) as server:
+        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay:
+            await relay.submit("x@dest.example", sender="", expires_at=time.time() + 0.5)
+            await relay.until("x@dest.example", Kind.EXPIRED)
+            assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.EXPIRED]
+
+
+async def test_mail_of_a_site_that_does_not_answer_waits_on_disk_and_climbs_no_ladder(
+    nameserver: str, tmp_path: Path
+) -> None:
+    async with outfit(config(tmp_path, nameserver=nameserver, delivery=NOT_NOW)) as relay:
+        await relay.submit("first@dead.example")
+        await relay.until("first@dead.example", Kind.DEFERRED)
+        await relay.submit(*(f"x{number}@dead.example" for number in range(50)))
+        assert len(relay.shard.scheduler.window) == 0
+        (site,) = relay.shard.couriers.sites.values()
+        assert site.governor.in_trouble
+        assert "127.0.0.3" in site.last_error
+        entries = await relay.spool.find(Selection(), limit=100)
+        assert sorted(entry.attempts for entry in entries) == [0] * 50 + [1]
+
+
+async def test_an_operators_retry_does_not_wait_for_the_probe(nameserver: str, tmp_path: Path) -> None:
+    async with outfit(config(tmp_path, nameserver=nameserver, delivery=NOT_NOW)) as relay:
+        await relay.submit("x@dead.example")
+        await relay.until("x@dead.example", Kind.DEFERRED)
+        async for _ in relay.spool.retry(Selection(), by="test"):
+            pass
+        relay.shard.scheduler.retry_now({"dead.example"})
+        await relay.until("x@dead.example", Kind.DEFERRED, count=2)
+
+
+async def test_a_route_may_discard(nameserver: str, tmp_path: Path) -> None:
+    settings = config(tmp_path, nameserver=nameserver, route=[{"recipient_domain": "dest.example", "via": "discard"}])
+    async with outfit(settings) as relay:
+        await relay.submit("x@dest.example")
+        event = await relay.until("x@dest.example", Kind.DELIVERED)
+        assert event.detail == "discarded by a route"
+
+
+async def test_held_mail_is_taken_out_of_every_line(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"GREETING": Act.STALL})
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        for number in range(10):
+            await relay.submit(f"x{number}@dest.example")
+        held = {
+            (each.message_id, each.position)
+            async for changes in relay.spool.hold(Selection(), by="test")
+            for each in changes
+        }
+        relay.shard.scheduler.drop(held)
+        (site,) = relay.shard.couriers.sites.values()
+        assert len(held) == 10
+        assert site.waiting == 0
+
+
+async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(nameserver: str, tmp_path: Path) -> None:
+    stalling = Mx({"GREETING": Act.STALL})
+    async with ScriptedMx(stalling) as server:
+        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+            await relay.submit("x@dest.example")
+    mx = Mx()
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.until("x@dest.example", Kind.DELIVERED)
+        assert len(mx.messages) == 1
+
+
+async def test_a_connection_carries_no_more_messages_than_the_profile_says(nameserver: str, tmp_path: Path) -> None:
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text('[default]\nconnections = 1\nmessages_per_connection = 3\n')
+    mx = Mx()
+    async with ScriptedMx(mx) as server:
+        settings = config(tmp_path / "spool", port=server.port, nameserver=nameserver, delivery={"profiles": str(profiles)})
+        async with outfit(settings) as relay:
+            for number in range(7):
+                await relay.submit(f"x{number}@dest.example")
+            await relay.until("x6@dest.example", Kind.DELIVERED)
+            assert [session.verbs.count("MAIL") for session in mx.sessions] == [3, 3, 1]
