@@ -18,7 +18,7 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
-from relay.errors import SpoolVersion
+from relay.errors import SpoolError, SpoolVersion
 from relay.journal.encoding import COLUMNS, flattened, placeholders, row
 from relay.journal.failure import translated
 from relay.mail import queue_id
@@ -132,8 +132,19 @@ class DayFile:
             self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = 1;\nCOMMIT;")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        self._write_anew()
         ((last,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM event")
         self._numbers = count(last + 1)
+
+    def _write_anew(self) -> None:
+        """Copy what an earlier writer left in the WAL into the file.
+
+        After a crash or a failed fsync the WAL may hold events that are only in the page cache, and that a later fsync
+        would not write (Linux marks pages clean when fsync fails). They must not count as there before they are safe.
+        """
+        _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames != copied:
+            raise SpoolError(f"{self.path} is being read since before a crash", remedy="It is tried again.")
 
 
 def _insert(rows: int) -> str:

@@ -17,6 +17,10 @@ class Damaged(SpoolError):
     """A day file's content is not what was written."""
 
 
+# A sector that cannot be read will not be readable on the next try.
+_UNREADABLE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
+
+
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     try:
@@ -28,12 +32,14 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _from_sqlite(error: sqlite3.Error, path: Path) -> SpoolError | PermissionRefused:
-    # Extended codes keep the primary one in the low byte.
-    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _UNREADABLE:
+        return _damaged(path, error)
+    match code & 0xFF:  # extended codes keep the primary one in the low byte
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return _damaged(path, error)
         case sqlite3.SQLITE_FULL:
             return _full(path)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
-            return Damaged(f"{path} is damaged: {error}", remedy="Restore it from a backup, or delete it.")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _refused(path, str(error))
     return SpoolError(f"{path}: {error}", remedy="Look for disk errors in the kernel's log.")
@@ -46,6 +52,10 @@ def _from_system(error: OSError, path: Path) -> SpoolError | PermissionRefused:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return _refused(path, error.strerror or str(error))
     return SpoolError(f"{path}: {error.strerror or error}", remedy="Look for disk errors in the kernel's log.")
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> Damaged:
+    return Damaged(f"{path} is damaged: {error}", remedy="Restore it from a backup, or delete it.")
 
 
 def _full(path: Path) -> SpoolFull:

@@ -91,6 +91,8 @@ class Database:
             _create(self.path)
             with closing(_connect(self.path, mode="rw")) as connection:
                 migrate(connection, self._scripts, path=self.path)
+                # What a crashed process left in the WAL may be in the page cache only: into the file, and synced.
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         with (

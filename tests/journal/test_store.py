@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import shutil
+import signal
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -193,6 +196,34 @@ async def test_retention_never_deletes_what_is_young(
         days_kept = {day_of(each) for each in young}
         assert young <= kept
         assert kept == {each for each in events if day_of(each) in days_kept}
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from relay.journal.store import Journal
+from tests.journal.stories import NOW, event, refuse_damage
+
+async def main():
+    journal = await Journal.open(Path(sys.argv[1]), damaged=refuse_damage)
+    await journal.ingest([(1, event(NOW))])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_a_crash_left_in_the_wal_is_written_anew(shard: Path, tmp_path: Path) -> None:
+    """An fsync that failed is not cured by the next: what counts as there must have been written and synced again."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, str(shard))
+    assert await child.wait() == -signal.SIGKILL
+    journal = await Journal.open(shard, damaged=refuse_damage)
+    assert await journal.ingest([(1, event(NOW))]) == 0
+    (tmp_path / "copy" / "shard-0").mkdir(parents=True)
+    name = "journal-2027-01-15.db"
+    shutil.copy(shard / name, tmp_path / "copy" / "shard-0" / name)  # without its -wal
+    assert await all_events(tmp_path / "copy" / "shard-0") == [event(NOW)]
+    await journal.close()
 
 
 def overwrite_all(path: Path) -> None:

