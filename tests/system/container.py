@@ -74,13 +74,13 @@ class Container:
         return "\n".join(lines)
 
     @property
-    def first_process(self) -> int:
+    def main_process(self) -> int:
         """The entrypoint's number on this machine."""
         assert self._process is not None
         return first_child(self._process.pid)
 
     def signal(self, number: int) -> None:
-        subprocess.run(["kill", f"-{number}", str(self.first_process)], check=False)
+        subprocess.run(["kill", f"-{number}", str(self.main_process)], check=False)
 
     def stop(self) -> None:
         """What `docker stop` sends first."""
@@ -91,14 +91,12 @@ class Container:
         assert self._process is not None
         return self._process.wait(timeout=within)
 
-    def execute(
-        self, *command: str, stdin: bytes = b"", check: bool = True, user: str = ""
-    ) -> subprocess.CompletedProcess[bytes]:
+    def execute(self, *command: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[bytes]:
         """`docker exec`; user "" is the image's."""
         image = dataclasses.replace(self._image, user=user or self._image.user)
         done = subprocess.run(
-            ["nsenter", f"--target={self.first_process}", *NAMESPACES, *image.inside(*command)],
-            input=stdin,
+            ["nsenter", f"--target={self.main_process}", *NAMESPACES, *image.inside(*command)],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
