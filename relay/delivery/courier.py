@@ -10,7 +10,7 @@ new one.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from relay.config.models import Delivery
 from relay.config.rules import Profiles
@@ -66,7 +66,7 @@ class Couriers:
         self._open = 0
         self._open_to_trouble = 0
         self._stopped = False
-        self._rested = asyncio.Event()
+        self._running: set[asyncio.Task[None]] = set()
 
     @property
     def sites(self) -> dict[str, Site]:
@@ -78,10 +78,20 @@ class Couriers:
         return sum(site.couriers for site in self._sites.values())
 
     async def finished(self) -> None:
-        """No courier is at work."""
-        while self.at_work:
-            await self._rested.wait()
-            self._rested.clear()
+        """No courier is at work and no connection is being closed."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def cut_short(self) -> None:
+        """End what is under way where it stands; what is unsettled is due again at the next start."""
+        for task in self._running:
+            task.cancel()
+        await self.finished()
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     def reconfigure(self, *, dialler: Dialler, profiles: Profiles) -> None:
         """For connections and sites from now on; a known site keeps its governor's window and takes the new profile."""
@@ -140,7 +150,7 @@ class Couriers:
                 return
             site.couriers += 1
             site.starting += 1
-            self._tasks.create_task(self._courier(site))
+            self._begin(self._courier(site))
 
     def _has_share(self, site: Site) -> bool:
         if site.governor.in_trouble and self._open_to_trouble >= max(1, self._share // 2):
@@ -166,7 +176,6 @@ class Couriers:
                     break
         finally:
             site.couriers -= 1
-            self._rested.set()
             if line is not None:
                 self._leave(site, line)
         self._pump(site)
@@ -181,7 +190,7 @@ class Couriers:
 
     def _close(self, site: Site, line: Line) -> None:
         self._closed(site)
-        self._tasks.create_task(line.connection.quit())
+        self._begin(line.connection.quit())
 
     def _closed(self, site: Site) -> None:
         self._open -= 1
@@ -261,6 +270,7 @@ class Couriers:
         site.governor.unreachable(now=self._now())
         site.last_error = outcome.detail
         self._settling.unreached(job, outcome.detail, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
+        self._window.park(job.domain, until=site.governor.retry_at)
         self._park(site)
 
     def _park(self, site: Site) -> None:

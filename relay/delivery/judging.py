@@ -113,7 +113,8 @@ class Judge:
             f"undelivered until its expiry; last: {said}" if said else "undelivered until its expiry; never attempted"
         )
         event = self._event(recipient, Kind.EXPIRED, where, reply=reply, detail=text)
-        return Judgement(recipient, Outcome(recipient.position, event, final=True), _failure(recipient))
+        outcome = Outcome(recipient.position, event, final=True)
+        return Judgement(recipient, outcome, _failure(recipient), status=EXPIRED)
 
     def postponed(self, recipient: QueuedRecipient, *, until: float, detail: str) -> Judgement:
         """A delay of ours; it was not attempted and does not climb the ladder."""

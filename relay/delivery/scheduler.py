@@ -72,6 +72,7 @@ class Scheduler:
         self._lookups: dict[LookupKey, Lookup] = {}
         self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
         self._asking = asyncio.Semaphore(LOOKUPS)
+        self._asked: set[asyncio.Task[None]] = set()
         self._cursor: Cursor | None = None
         self._wake = wake
         self._stopped = False
@@ -141,6 +142,8 @@ class Scheduler:
         """Nothing new is begun; couriers finish what they carry."""
         self._stopped = True
         self._wake.set()
+        for task in self._asked:
+            task.cancel()
         self._couriers.stop()
 
     async def _pause(self) -> None:
@@ -209,7 +212,9 @@ class Scheduler:
         lookup = self._lookups.get(key)
         if lookup is None:
             lookup = self._lookups[key] = Lookup(way, job.domain)
-            self._tasks.create_task(self._answer(key, lookup))
+            task = self._tasks.create_task(self._answer(key, lookup))
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
         lookup.jobs.append(job)
 
     async def _answer(self, key: LookupKey, lookup: Lookup) -> None:

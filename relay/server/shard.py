@@ -110,6 +110,7 @@ class Shard:
                 await self.couriers.finished()
         except TimeoutError:
             self._common.log.warning("transactions cut short", count=self.couriers.at_work)
+            await self.couriers.cut_short()
         await self.settling.idle.wait()
 
     def _judge(self) -> Judge:

@@ -21,7 +21,7 @@ live A 127.0.0.1
     "null.example": "@ MX 0 .\n",
     "implicit.example": "@ A 127.0.0.1\n",
     "alias.example": "www CNAME mail.alias.example.\nmail MX 10 mx.dest.example.\n",
-    "silent.example": "@ TXT \"no mail here\"\n",
+    "silent.example": '@ TXT "no mail here"\n',
     "loop.example": "@ MX 10 relay.example.com.\n@ MX 20 mx.dest.example.\n",
     "better.example": "@ MX 5 mx.dest.example.\n@ MX 10 relay.example.com.\n@ MX 10 dead.backup.example.\n",
     "inside.example": "@ MX 10 mx\nmx A 10.0.0.1\n",

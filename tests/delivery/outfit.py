@@ -25,7 +25,9 @@ from relay.server.shard import Common, Shard
 from relay.smtpclient import TlsContexts
 from relay.spool import Content, NewMessage, Selection, Spool
 
-HEAD = b"From: app@sender.example\r\nTo: someone@dest.example\r\nSubject: hello\r\nMessage-ID: <1@sender.example>\r\n\r\n"
+HEAD = (
+    b"From: app@sender.example\r\nTo: someone@dest.example\r\nSubject: hello\r\nMessage-ID: <1@sender.example>\r\n\r\n"
+)
 PATIENCE = 20.0
 OWN = Machine(frozenset({"relay.example.com"}), frozenset(), prefers_ipv6=False)
 
@@ -45,7 +47,11 @@ class Outfit:
         envelope = Envelope(
             sender=changes.pop("sender", "app@sender.example"),
             recipients=owed,
-            **{name: changes.pop(name) for name in ("body_type", "smtputf8", "ret", "envid") if name in changes and name != "body_type"},
+            **{
+                name: changes.pop(name)
+                for name in ("body_type", "smtputf8", "ret", "envid")
+                if name in changes and name != "body_type"
+            },
         )
         if "body_type" in changes:
             envelope = replace(envelope, body=changes.pop("body_type"))
@@ -75,7 +81,9 @@ class Outfit:
         return [event for _, event in await self.spool.events(limit=100_000)]
 
     async def of(self, recipient: str) -> list[Event]:
-        return [event for event in await self.events() if event.recipient == recipient and event.kind is not Kind.ACCEPTED]
+        return [
+            event for event in await self.events() if event.recipient == recipient and event.kind is not Kind.ACCEPTED
+        ]
 
     async def until(self, recipient: str, kind: Kind, *, count: int = 1) -> Event:
         """The `count`th such event."""
@@ -125,7 +133,9 @@ async def outfit(
                 signing=Signing(KeyRing(), now=now),
                 authorize=lambda credential, header: None,
                 suppressed=lambda recipient, credential: None,
-                destinations=Destinations(Resolver(settings.dns, time.time), settings.delivery, lambda: machine, random),
+                destinations=Destinations(
+                    Resolver(settings.dns, time.time), settings.delivery, lambda: machine, random
+                ),
                 contexts=TlsContexts(monotonic=time.monotonic),
                 limits=LocalLimits(time.time),
                 metrics=metrics,

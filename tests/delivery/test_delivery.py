@@ -3,6 +3,7 @@
 import time
 from email import message_from_bytes
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,7 +188,7 @@ async def test_an_unknown_outcome_ends_a_message_that_is_sent_at_most_once(names
     ],
 )
 async def test_what_the_server_cannot_take_is_bounced_unsent(
-    lacking: str, changes: dict[str, object], status: str, nameserver: str, tmp_path: Path
+    lacking: str, changes: dict[str, Any], status: str, nameserver: str, tmp_path: Path
 ) -> None:
     offered = {"SMTPUTF8", "8BITMIME", "SIZE 10"} ^ {lacking} if lacking != "SIZE 10" else {"SIZE 10"}
     mx = Mx(extensions=["PIPELINING", *sorted(offered - ({"SIZE 10"} if lacking != "SIZE 10" else set()))])
@@ -259,7 +260,7 @@ async def test_a_failure_is_reported(notify: str, reports: bool, told: bool, nam
 async def test_what_was_never_attempted_expires_with_a_report(nameserver: str, tmp_path: Path) -> None:
     mx = Mx()
     async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
-        past = {"accepted_at": time.time() - 100, "expires_at": time.time() - 1}
+        past: dict[str, Any] = {"accepted_at": time.time() - 100, "expires_at": time.time() - 1}
         await relay.submit("x@dest.example", sender="back@other.example", **past)
         event = await relay.until("x@dest.example", Kind.EXPIRED)
         assert "never attempted" in event.detail
@@ -338,10 +339,12 @@ async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(name
 
 async def test_a_connection_carries_no_more_messages_than_the_profile_says(nameserver: str, tmp_path: Path) -> None:
     profiles = tmp_path / "profiles.toml"
-    profiles.write_text('[default]\nconnections = 1\nmessages_per_connection = 3\n')
+    profiles.write_text("[default]\nconnections = 1\nmessages_per_connection = 3\n")
     mx = Mx()
     async with ScriptedMx(mx) as server:
-        settings = config(tmp_path / "spool", port=server.port, nameserver=nameserver, delivery={"profiles": str(profiles)})
+        settings = config(
+            tmp_path / "spool", port=server.port, nameserver=nameserver, delivery={"profiles": str(profiles)}
+        )
         async with outfit(settings) as relay:
             for number in range(7):
                 await relay.submit(f"x{number}@dest.example")
