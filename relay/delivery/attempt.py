@@ -22,7 +22,10 @@ def impossible(message: QueuedMessage, extensions: Extensions) -> Reply | None:
     if message.smtputf8 and "SMTPUTF8" not in extensions:
         return Reply(550, "5.6.7", "The message needs SMTPUTF8, which the receiving server does not offer")
     if message.body == "8BITMIME" and "8BITMIME" not in extensions:
-        text = "The message has 8-bit content and the receiving server does not offer 8BITMIME; the credential's encode_8bit would convert it"
+        text = (
+            "The message has 8-bit content and the receiving server does not offer 8BITMIME;"
+            " the credential's encode_8bit would convert it"
+        )
         return Reply(550, "5.6.3", text)
     limit = _number(extensions.get("SIZE", ""))
     if limit and message.size > limit:

@@ -185,7 +185,7 @@ class Destinations:
 
 
 def literal_address(domain: str) -> Address:
-    """ "[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
+    """The address of "[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
     return ipaddress.ip_address(domain[1:-1].lower().removeprefix("ipv6:"))
 
 

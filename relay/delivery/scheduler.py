@@ -20,7 +20,7 @@ from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
 from relay.delivery.settling import Settling
-from relay.delivery.site import Job, Site
+from relay.delivery.site import Job
 from relay.delivery.window import Claim, Window
 from relay.mail.envelope import Envelope
 from relay.spool import Cursor, QueuedRecipient, Spool

@@ -1,8 +1,8 @@
 """reception.reports: Relay's own mail: delivery reports (RFC 3464), signed like any other.
 
 A report comes from postmaster at the sender domain of the message it is about, with the null sender, and asks for no
-report of its own: a bounce is never bounced (RFC 5321 4.5.5). It is not spooled here: it goes into the spool in the same
-step as the outcome it reports, so that it is sent exactly once for it.
+report of its own: a bounce is never bounced (RFC 5321 4.5.5). It is not spooled here: it goes into the spool in the
+same step as the outcome it reports, so that it is sent exactly once for it.
 """
 
 from collections.abc import Callable, Sequence

@@ -152,31 +152,37 @@ async def test_domains_of_a_site_share_a_connection_and_never_a_transaction(name
 
 async def test_a_deferred_recipient_is_tried_again_and_delivered(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"RCPT": [b"451 4.7.1 greylisted\r\n", b"451 4.7.1 greylisted\r\n"]})
-    async with ScriptedMx(mx) as server:
-        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
-            await relay.submit("x@dest.example")
-            event = await relay.until("x@dest.example", Kind.DELIVERED)
-            assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.DEFERRED, Kind.DELIVERED]
-            assert event.attempt == 3
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay,
+    ):
+        await relay.submit("x@dest.example")
+        event = await relay.until("x@dest.example", Kind.DELIVERED)
+        assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.DEFERRED, Kind.DELIVERED]
+        assert event.attempt == 3
 
 
 async def test_an_unknown_outcome_is_tried_again_by_default(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"END": [Act.DROP]})
-    async with ScriptedMx(mx) as server:
-        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
-            await relay.submit("x@dest.example")
-            await relay.until("x@dest.example", Kind.DELIVERED)
-            assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN, Kind.DELIVERED]
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay,
+    ):
+        await relay.submit("x@dest.example")
+        await relay.until("x@dest.example", Kind.DELIVERED)
+        assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN, Kind.DELIVERED]
 
 
 async def test_an_unknown_outcome_ends_a_message_that_is_sent_at_most_once(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"END": [Act.DROP]})
-    async with ScriptedMx(mx) as server:
-        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay:
-            await relay.submit("x@dest.example", unknown_outcome="end", sender="back@other.example")
-            await relay.until("back@other.example", Kind.DELIVERED)
-            assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN]
-            assert b"at most once" in mx.messages[0].content.replace(b"\r\n", b" ")
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)) as relay,
+    ):
+        await relay.submit("x@dest.example", unknown_outcome="end", sender="back@other.example")
+        await relay.until("back@other.example", Kind.DELIVERED)
+        assert kinds(await relay.of("x@dest.example")) == [Kind.UNKNOWN]
+        assert b"at most once" in mx.messages[0].content.replace(b"\r\n", b" ")
 
 
 @pytest.mark.parametrize(
@@ -270,11 +276,13 @@ async def test_what_was_never_attempted_expires_with_a_report(nameserver: str, t
 
 async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"RCPT": b"451 4.2.0 later\r\n"})
-    async with ScriptedMx(mx) as server:
-        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay:
-            await relay.submit("x@dest.example", sender="", expires_at=time.time() + 0.5)
-            await relay.until("x@dest.example", Kind.EXPIRED)
-            assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.EXPIRED]
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("x@dest.example", sender="", expires_at=time.time() + 0.5)
+        await relay.until("x@dest.example", Kind.EXPIRED)
+        assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.EXPIRED]
 
 
 async def test_mail_of_a_site_that_does_not_answer_waits_on_disk_and_climbs_no_ladder(
@@ -328,9 +336,11 @@ async def test_held_mail_is_taken_out_of_every_line(nameserver: str, tmp_path: P
 
 async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(nameserver: str, tmp_path: Path) -> None:
     stalling = Mx({"GREETING": Act.STALL})
-    async with ScriptedMx(stalling) as server:
-        async with outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
-            await relay.submit("x@dest.example")
+    async with (
+        ScriptedMx(stalling) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        await relay.submit("x@dest.example")
     mx = Mx()
     async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
         await relay.until("x@dest.example", Kind.DELIVERED)
