@@ -61,7 +61,11 @@ def _tell(prepared: "Prepared", path: Path) -> None:
             ("host", _host(submission.starttls[0])),
             ("port", f"{starttls} with STARTTLS, or {tls} with TLS"),
             ("login", prepared.login),
-            ("secret", prepared.secret or f"shown once, at the first start; a new one: {_command(path)} credential rotate first"),
+            (
+                "secret",
+                prepared.secret
+                or f"shown once, at the first start; a new one: {_command(path)} credential rotate first",
+            ),
             ("from", f"anything@{prepared.domain}"),
             ("CA file", str(prepared.config.tls.ca or "")),
         )

@@ -1,0 +1,5 @@
+"""cli.__main__: `python -m relay.cli`, where the program is not installed."""
+
+from relay.cli import main
+
+main()

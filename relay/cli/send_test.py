@@ -1,0 +1,256 @@
+"""cli.send_test: `relay send-test`: one message by the way every application's goes, followed to its end.
+
+It is submitted over the server's own listener, with STARTTLS or TLS and a login. Secrets are not kept anywhere, so
+the login is of a credential made for this one message: the same senders, stream and rules as the one that is tested,
+and gone when the message is accepted. The certificate is verified; if that fails the test goes on and says so.
+"""
+
+import asyncio
+import os
+import smtplib
+import socket
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from email.message import EmailMessage
+from email.utils import format_datetime, localtime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from relay.cli import invocation, options, printing
+from relay.cli.credential import find
+from relay.cli.credential_view import a_sender, settings
+from relay.cli.log import as_value, show_event, story
+from relay.errors import DataError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from relay.cli.applications import Settings
+    from relay.config.models import Config
+    from relay.mail.event import Event
+    from relay.registry.credentials import Credential
+    from relay.registry.snapshot import Snapshot
+
+_VALID_FOR = 600.0  # seconds; should this process die, the credential made for the test does too
+_SEEN_AFTER = 0.5  # seconds: workers look for new credentials four times a second
+_LOOK_EVERY = 0.1
+_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """id: the queue id of the 250. verified: why the certificate was not believed, "" if it was."""
+
+    id: str
+    reply: str
+    not_verified: str
+
+
+def send_test(
+    context: typer.Context,
+    *,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The recipient.")],
+    credential: Annotated[
+        str, typer.Option("--credential", metavar="NAME", help="Whose rules to use; default: any.")
+    ] = "",
+    wait: Annotated[str, typer.Option("--wait", metavar="DURATION", help="How long to follow it.")] = "1m",
+    as_json: options.Json = False,
+) -> None:
+    """Send a test message through the running server and follow it to its end."""
+    here = invocation.of(context)
+    recipient = _parsed(address)
+    within = options.duration(wait, option="--wait")
+    submitted = invocation.run(_send(here, recipient, credential))
+    if submitted.not_verified:
+        printing.note(f"the server's certificate could not be verified: {submitted.not_verified}")
+    events: list[Event] = []
+    if not as_json:
+        printing.line(f"accepted as {submitted.id}: {submitted.reply}")
+    for event in follow(here, submitted.id, within=within):
+        events.append(event)
+        if not as_json:
+            show_event(event)
+    if as_json:
+        printing.as_json({"id": submitted.id, "events": [as_value(event) for event in events]})
+    _end(events, submitted.id)
+
+
+def _end(events: "list[Event]", message: str) -> None:
+    """The exit code says whether it arrived."""
+    from relay.mail.event import FINAL, Kind
+
+    last = [event for event in events if event.recipient][-1:]
+    if last and last[0].kind is Kind.DELIVERED:
+        return
+    if not last or last[0].kind not in FINAL:
+        printing.note(f"it is still on its way: relay queue why {message}")
+        raise typer.Exit(os.EX_TEMPFAIL)
+    raise typer.Exit(os.EX_UNAVAILABLE)
+
+
+def follow(here: invocation.Invocation, message: str, *, within: float) -> "Iterator[Event]":
+    """Each event of a message with one recipient, as it happens, until its end or until so many seconds are over."""
+    from relay.mail.event import FINAL
+
+    deadline = time.monotonic() + within
+    seen = 0
+    while True:
+        events = story(here, message).events
+        yield from events[seen:]
+        seen = len(events)
+        if time.monotonic() > deadline or any(event.kind in FINAL for event in events):
+            return
+        time.sleep(_LOOK_EVERY)
+
+
+async def _send(here: invocation.Invocation, recipient: str, name: str) -> Submitted:
+    async with _credential_for_test(here, name) as login:
+        return await asyncio.to_thread(submit, login, recipient, at=local_address(here.config))
+
+
+@asynccontextmanager
+async def _credential_for_test(here: invocation.Invocation, name: str) -> "AsyncIterator[Settings]":
+    """What to log in with; the credential is removed at the end."""
+    async with here.registry() as registry:
+        model = _chosen(registry.snapshot(), name, here.now())
+        temporary = f"test-{os.getpid()}-{int(here.now())}"
+
+        def as_model(fresh: "Credential") -> "Credential":
+            kept = {field: getattr(fresh, field) for field in ("name", "login", "secrets", "created_at", "state")}
+            return replace(model, **kept, networks=(), expires_at=here.now() + _VALID_FOR)
+
+        issued = await registry.add_credential(temporary, senders=model.senders, adjust=as_model)
+        try:
+            # Not a try and another: failed logins are what somebody guessing at them would make.
+            await asyncio.sleep(_SEEN_AFTER)
+            yield settings(here.config, issued.credential, issued.secret)
+        finally:
+            await registry.remove_credential(temporary)
+
+
+def _chosen(snapshot: "Snapshot", name: str, now: float) -> "Credential":
+    """Raises NotFound."""
+    if name:
+        return find(snapshot, name)
+    usable = [
+        credential
+        for _, credential in sorted(snapshot.credentials.items())
+        if credential.is_usable(now=now) and a_sender(credential.senders)
+    ]
+    if not usable:
+        raise NotFound(
+            "there is no credential to send with", remedy="Make one: relay credential add NAME --from PATTERN"
+        )
+    return usable[0]
+
+
+def submit(login: "Settings", recipient: str, *, at: str) -> Submitted:
+    """Over STARTTLS or TLS, with AUTH. at: the address to connect to, whatever the name.
+
+    Raises Unavailable, DataError.
+    """
+    message = _message(login.sender, recipient)
+    context = ssl.create_default_context(cafile=login.ca or None)
+    try:
+        with _connected(login, at, context) as relay:
+            return _submit(relay, login, message, "")
+    except ssl.SSLCertVerificationError as error:
+        not_verified = error.verify_message
+    except OSError as error:
+        raise _unreachable(login, error) from None
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with _connected(login, at, context) as relay:
+        return _submit(relay, login, message, not_verified)
+
+
+def local_address(config: "Config") -> str:
+    """Where the listener that settings name is reached from this machine."""
+    from relay.config.consistency import listen_address
+
+    listen = next(iter((*config.submission.starttls, *config.submission.tls)), "127.0.0.1:587")
+    address, _ = listen_address(listen)
+    return ("::1" if address.version == 6 else "127.0.0.1") if address.is_unspecified else str(address)
+
+
+def _unreachable(login: "Settings", error: OSError) -> Unavailable:
+    return Unavailable(
+        f"no server answers at {login.host} port {login.port}: {error.strerror or error}",
+        remedy="Is it running? relay status; if not: relay serve",
+    )
+
+
+class _Plain(smtplib.SMTP):
+    """Connects to one address and verifies the certificate of another name, as a client elsewhere would."""
+
+    def __init__(self, login: "Settings", at: str) -> None:
+        self._at = at
+        super().__init__(login.host, login.port, timeout=_TIMEOUT)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's own hook
+        return socket.create_connection((self._at, port), timeout)
+
+
+class _Tls(smtplib.SMTP_SSL):
+    """The same with TLS from the beginning."""
+
+    def __init__(self, login: "Settings", at: str, context: ssl.SSLContext) -> None:
+        self._at = at
+        super().__init__(login.host, login.port, timeout=_TIMEOUT, context=context)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        plain = socket.create_connection((self._at, port), timeout)
+        return self.context.wrap_socket(plain, server_hostname=host)
+
+
+@contextmanager
+def _connected(login: "Settings", at: str, context: ssl.SSLContext) -> Iterator[smtplib.SMTP]:
+    relay = _Tls(login, at, context) if login.security == "tls" else _Plain(login, at)
+    try:
+        if login.security == "starttls":
+            relay.starttls(context=context)
+        yield relay
+        relay.quit()
+    finally:
+        relay.close()
+
+
+def _submit(relay: smtplib.SMTP, login: "Settings", message: EmailMessage, not_verified: str) -> Submitted:
+    recipient = str(message["To"])
+    try:
+        relay.login(login.login, login.secret)
+        for code, text in (relay.mail(login.sender), relay.rcpt(recipient)):
+            _refuse_unless_positive(code, text)
+        code, text = relay.data(message.as_bytes())
+        _refuse_unless_positive(code, text)
+    except smtplib.SMTPException as error:
+        raise Unavailable(f"the server would not go on: {error}", remedy="Its log has the reason.") from None
+    reply = f"{code} {text.decode('utf-8', 'replace')}"
+    return Submitted(reply.rpartition(" ")[2], reply, not_verified)
+
+
+def _refuse_unless_positive(code: int, text: bytes) -> None:
+    if not 200 <= code < 300:
+        reply = f"{code} {text.decode('utf-8', 'replace')}"
+        raise DataError(f"the server refused the message: {reply}", remedy="The reply says what is wrong.")
+
+
+def _message(sender: str, recipient: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = recipient
+    message["Subject"] = "Test from Relay"
+    message["Date"] = format_datetime(localtime())
+    message.set_content("This message was sent by `relay send-test`. It came through: accepted, signed, delivered.\n")
+    return message
+
+
+def _parsed(text: str) -> str:
+    from relay.mail.address import AddressError, parse
+
+    try:
+        return parse(text)
+    except AddressError as error:
+        raise DataError(f'"{text}" is no address: {error}', remedy="Write local@example.com.") from None

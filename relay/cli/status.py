@@ -1,0 +1,186 @@
+"""cli.status: `relay status`: the one command at 3 a.m.
+
+Whether the server runs, the queue by status with its oldest, where most is waiting and why, sites in trouble, disk,
+certificates, and what failed last. Everything but the sites in trouble is read from the disk, so it is there when no
+server is.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from relay.cli import invocation, options, printing, shards
+from relay.cli.log import as_value as event_value
+
+if TYPE_CHECKING:
+    from relay.config.models import Certificate
+    from relay.mail.event import Event
+
+_MOST = 10
+_FAILURES = 5
+
+
+def status(context: typer.Context, as_json: options.Json = False) -> None:
+    """Queue, oldest, where most is waiting and why, disk, certificates, last failures."""
+    here = invocation.of(context)
+    owners = invocation.run(shards.ask_owners(here, "status"))
+    value = {
+        "server": _server_word(owners),
+        "queue": _queue(here),
+        "domains": _domains(here),
+        "trouble": _trouble(owners),
+        "disk": _disk(here),
+        "certificates": [_certificate(pair) for pair in _pairs(here)],
+        "failures": [event_value(event) for event in _last_failures(here)],
+    }
+    if as_json:
+        printing.as_json(value)
+    else:
+        _show(value)
+
+
+def _server_word(owners: dict[int, Any]) -> str:
+    if not owners or all(answer is None for answer in owners.values()):
+        return "stopped"
+    return "running" if all(owners.values()) else "partly running"
+
+
+def _queue(here: invocation.Invocation) -> dict[str, dict[str, Any]]:
+    totals = [reader.totals() for reader in shards.readers(here)]
+    return {
+        word: {
+            "recipients": sum(getattr(each, word).count for each in totals),
+            "oldest_at": printing.iso(
+                min((getattr(each, word).oldest for each in totals if getattr(each, word).oldest), default=0.0)
+            ),
+        }
+        for word in ("queued", "deferred", "held")
+    }
+
+
+def _domains(here: invocation.Invocation) -> list[dict[str, Any]]:
+    """Where most recipients wait, over all shards."""
+    waiting: dict[str, dict[str, Any]] = {}
+    for reader in shards.readers(here):
+        for total in reader.domains(_MOST):
+            entry = waiting.setdefault(total.domain, {"domain": total.domain, "recipients": 0, "last_reply": None})
+            entry["recipients"] += total.count
+            entry["last_reply"] = entry["last_reply"] or total.last_reply or None
+    return sorted(waiting.values(), key=lambda entry: -int(entry["recipients"]))[:_MOST]
+
+
+def _trouble(owners: dict[int, Any]) -> list[dict[str, Any]]:
+    """The sites none of whose hosts takes mail now, as the workers see them."""
+    sites: dict[str, dict[str, Any]] = {}
+    for answer in owners.values():
+        for site in answer["sites"] if answer else ():
+            if site["in_trouble"]:
+                known = sites.setdefault(site["name"], {"site": site["name"], "waiting": 0})
+                known["waiting"] += site["waiting"]
+                known["next_probe_at"] = printing.iso(site["next_probe_at"])
+                known["last_error"] = site["last_error"] or None
+    return sorted(sites.values(), key=lambda site: -int(site["waiting"]))[:_MOST]
+
+
+def _disk(here: invocation.Invocation) -> dict[str, Any]:
+    from relay.server.machine import disk_space
+
+    space = disk_space(here.spool)
+    return {
+        "free": space.free,
+        "total": space.total,
+        "free_inodes": space.free_inodes if space.inodes else None,
+        "low": space.is_low(here.config.submission.limits),
+    }
+
+
+def _pairs(here: invocation.Invocation) -> "list[Certificate]":
+    from relay.config.models import Certificate
+
+    tls = here.config.tls
+    if not here.config.submission.starttls and not here.config.submission.tls:
+        return []
+    return [Certificate(certificate=tls.certificate, key=tls.key), *tls.additional]
+
+
+def _certificate(pair: "Certificate") -> dict[str, Any]:
+    from relay.config.files import CREDENTIALS_VARIABLE
+    from relay.errors import RelayError
+    from relay.submission.tls import load
+
+    value: dict[str, Any] = {"path": str(pair.certificate), "expires_at": None, "error": None}
+    if CREDENTIALS_VARIABLE in str(pair.certificate):
+        return value | {"error": "handed over by systemd, which only the service sees"}
+    try:
+        return value | {"expires_at": printing.iso(load(pair).expires_at)}
+    except RelayError as error:
+        return value | {"error": error.text}
+
+
+def _last_failures(here: invocation.Invocation) -> "list[Event]":
+    """Newest first."""
+    from relay.journal.query import Query
+    from relay.journal.search import Search
+    from relay.mail.event import Kind
+
+    pending = shards.pending_events(here)
+    search = Search(here.spool)
+
+    async def work() -> "list[Event]":
+        kinds = (Kind.BOUNCED, Kind.EXPIRED, Kind.UNKNOWN, Kind.DEFERRED, Kind.REJECTED)
+        found = [await search.search(Query(status=kind, limit=_FAILURES), pending=pending) for kind in kinds]
+        return sorted((event for each in found for event in each.events), key=lambda event: -event.at)
+
+    return invocation.run(work())[:_FAILURES]
+
+
+def _show(value: dict[str, Any]) -> None:
+    printing.facts(
+        [
+            ("server", value["server"]),
+            *((f"{word}", _queue_words(entry)) for word, entry in value["queue"].items()),
+            ("disk", _disk_words(value["disk"])),
+            *(("certificate", _certificate_words(each)) for each in value["certificates"]),
+        ]
+    )
+    if value["domains"]:
+        printing.line()
+        rows = (
+            (each["recipients"], each["domain"], each["last_reply"] or "not tried yet") for each in value["domains"]
+        )
+        printing.table(("waiting", "domain", "why"), rows, empty="")
+    if value["trouble"]:
+        printing.line()
+        sites = (
+            (each["waiting"], each["site"], each["next_probe_at"], each["last_error"]) for each in value["trouble"]
+        )
+        printing.table(("waiting", "site in trouble", "next probe", "why"), sites, empty="")
+    if value["failures"]:
+        printing.line()
+        columns = ("last failures", "status", "id", "recipient", "reply")
+        failures = (
+            (
+                each["time"],
+                each["status"],
+                each["id"] or "",
+                each["recipient"] or "",
+                each["reply"] or each["detail"] or "",
+            )
+            for each in value["failures"]
+        )
+        printing.table(columns, failures, empty="")
+
+
+def _queue_words(entry: dict[str, Any]) -> str:
+    words = printing.count(entry["recipients"], "recipient")
+    return f"{words}, the oldest of {entry['oldest_at']}" if entry["oldest_at"] else words
+
+
+def _disk_words(disk: dict[str, Any]) -> str:
+    share = disk["free"] / (disk["total"] or 1)
+    low = "; too little: clients get 452" if disk["low"] else ""
+    return f"{printing.size(disk['free'])} free ({share:.0%}){low}"
+
+
+def _certificate_words(certificate: dict[str, Any]) -> str:
+    return f"{certificate['path']}: {certificate['error'] or 'expires ' + str(certificate['expires_at'])}"
