@@ -15,7 +15,9 @@ from relay.cli import (
     printing,
     queue,
     queue_orders,
+    quickstart,
     send_test,
+    serve,
     status,
     suppression,
 )
@@ -27,6 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("serve")(serve.serve)
+app.command("quickstart")(quickstart.quickstart)
 app.command("check")(check.check)
 app.command("status")(status.status)
 app.command("send-test")(send_test.send_test)

@@ -93,7 +93,8 @@ def _show_test(path: Path) -> None:
 def _command(path: Path) -> str:
     """What to type for `relay` here."""
     program = Path(sys.argv[0])
-    return f"{program} --config {path}"
+    typed = f"{sys.executable} -m relay" if program.name == "__main__.py" else str(program)
+    return f"{typed} --config {path}"
 
 
 def _host(listen: str) -> str:

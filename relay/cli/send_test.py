@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import format_datetime, localtime
 from typing import TYPE_CHECKING, Annotated
 
@@ -223,7 +224,7 @@ def _submit(relay: smtplib.SMTP, login: "Settings", message: EmailMessage, not_v
         relay.login(login.login, login.secret)
         for code, text in (relay.mail(login.sender), relay.rcpt(recipient)):
             _refuse_unless_positive(code, text)
-        code, text = relay.data(message.as_bytes())
+        code, text = relay.data(message.as_bytes(policy=SMTP))
         _refuse_unless_positive(code, text)
     except smtplib.SMTPException as error:
         raise Unavailable(f"the server would not go on: {error}", remedy="Its log has the reason.") from None

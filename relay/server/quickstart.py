@@ -46,6 +46,10 @@ ca = "tls/ca.pem"
 recipient_domain = "simulator.test"
 via = "simulator"
 
+[[route]]                        # nobody receives mail at the domain the test message comes from, so reports end here
+recipient_domain = "{domain}"
+via = "discard"
+
 [http]
 listen = "127.0.0.1:8025"
 
@@ -86,7 +90,7 @@ async def prepare_all(config_path: Path, *, spool: Path, now: float) -> Prepared
 def _write_config(path: Path, spool: Path) -> None:
     starttls, tls = USUAL if all(_may_bind(port) for port in USUAL) else UNPRIVILEGED
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = TEMPLATE.format(hostname=_hostname(), spool=spool.resolve(), starttls=starttls, tls=tls)
+    text = TEMPLATE.format(hostname=_hostname(), spool=spool.resolve(), starttls=starttls, tls=tls, domain=DOMAIN)
     path.write_text(text, encoding="utf-8")
 
 
