@@ -51,4 +51,6 @@ def _invoke(arguments: Sequence[str]) -> int:
         raise UsageError(error.format_message(), remedy=f"To see what it takes: {command} --help") from None
     except typer.Abort:
         raise KeyboardInterrupt from None
+    except SystemExit:  # typer and rich make this of a broken pipe, with an exit code of their own
+        raise BrokenPipeError from None
     return code if isinstance(code, int) else os.EX_OK

@@ -19,7 +19,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The credential.")]
 ShowSettings = Annotated[
     str,
     typer.Option(
-        "--show-settings", metavar="APPLICATION", help='Also print settings to paste; "list" for all there are.'
+        "--show-settings", metavar="APPLICATION", help="Also print settings to paste, for django, wordpress, ..."
     ),
 ]
 
