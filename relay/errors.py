@@ -1,8 +1,8 @@
 """errors: what can go wrong on our side, one tree.
 
-A peer's failure (a reply, a lost connection, a DNS answer) is a value, never an exception; it lives beside the code that
-meets it. An exception of this tree is ours: the operator's input, the machine, or a bug. A library's errors are translated
-into one of these once, in the library's one home.
+A peer's failure (a reply, a lost connection, a DNS answer) is a value, never an exception; it lives beside the code
+that meets it. An exception of this tree is ours: the operator's input, the machine, or a bug. A library's errors are
+translated into one of these once, in the library's one home.
 
 Every error carries `text`, a sentence that says what is wrong and where, and `remedy`, a sentence that says what to do.
 The CLI prints both and exits with `exit_code` (sysexits.h).

@@ -1,7 +1,7 @@
 """config.models: one frozen model per table of relay.toml; the defaults live here and nowhere else.
 
-Durations are written "90s", "10m", "4h", "5d" and become seconds (float). Sizes are octets. Each field's description is the
-comment it gets in relay.toml.example, which is generated from these models and tested equal.
+Durations are written "90s", "10m", "4h", "5d" and become seconds (float). Sizes are octets. Each field's description
+is the comment it gets in relay.toml.example, which is generated from these models and tested equal.
 """
 
 import ipaddress
@@ -172,7 +172,9 @@ class Certificate(Table):
 
 
 class Tls(Table):
-    """The certificate of the submission listeners. Paths are relative to this file; ${CREDENTIALS_DIRECTORY} is systemd's."""
+    """The certificate of the submission listeners. Paths are relative to this file; ${CREDENTIALS_DIRECTORY} is
+    systemd's.
+    """
 
     certificate: Path = Field(default=Path("/etc/relay/tls/fullchain.pem"), description="PEM file: the certificate, then its chain. Reread when it changes.")
     key: Path = Field(default=Path("/etc/relay/tls/privkey.pem"), description="PEM file, not readable by others.")
@@ -271,7 +273,9 @@ class Route(Table):
 
 
 class Stream(Table):
-    """What holds for one stream's mail; "transactional" and "bulk" always exist, a table here changes one or makes another."""
+    """What holds for one stream's mail; "transactional" and "bulk" always exist, a table here changes one or makes
+    another.
+    """
 
     expire: Duration = Field(default=432000.0, gt=0, description="A recipient of this stream undelivered so long ends with a report.")
     unknown_outcome: Literal["retry", "end"] = Field(

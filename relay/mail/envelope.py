@@ -1,7 +1,7 @@
 """mail.envelope: the values that describe one message's envelope (RFC 5321 2.3.1, RFC 3461).
 
-An address is a `str` exactly as the client gave it, the domain lower-cased, without angle brackets; the null reverse-path is
-"". `mail.address` makes and compares them. Times are POSIX seconds (float, UTC).
+An address is a `str` exactly as the client gave it, the domain lower-cased, without angle brackets; the null
+reverse-path is "". `mail.address` makes and compares them. Times are POSIX seconds (float, UTC).
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ NULL_SENDER = ""
 class Recipient:
     """One address of one message: the unit of delivery.
 
-    notify: the NOTIFY parameter as given, upper-case, "" when absent ("NEVER" or a comma list of SUCCESS,FAILURE,DELAY).
-    orcpt: the ORCPT parameter as given (`rfc822;a+40b`, still xtext), "" when absent.
+    notify: the NOTIFY parameter as given, upper-case, "" when absent ("NEVER" or a comma list of
+    SUCCESS,FAILURE,DELAY). orcpt: the ORCPT parameter as given (`rfc822;a+40b`, still xtext), "" when absent.
     """
 
     address: str
@@ -30,8 +30,8 @@ class Recipient:
 class Envelope:
     """What MAIL and RCPT said.
 
-    ret: "FULL", "HDRS" or "". envid: still xtext, "" when absent. body: "7BIT" or "8BITMIME" (found in the content, not only
-    declared). smtputf8: the message needs SMTPUTF8 (declared by the client, RFC 6531 3.4).
+    ret: "FULL", "HDRS" or "". envid: still xtext, "" when absent. body: "7BIT" or "8BITMIME" (found in the content,
+    not only declared). smtputf8: the message needs SMTPUTF8 (declared by the client, RFC 6531 3.4).
     """
 
     sender: str

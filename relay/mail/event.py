@@ -1,7 +1,7 @@
 """mail.event: what happened to a message, as values the journal keeps.
 
-One event per fact and recipient. `accepted` and `rejected` speak of a whole transaction (recipient "" when it is not one
-recipient's); the others of one recipient. An event is written in the same transaction as the change it tells of.
+One event per fact and recipient. `accepted` and `rejected` speak of a whole transaction (recipient "" when it is not
+one recipient's); the others of one recipient. An event is written in the same transaction as the change it tells of.
 """
 
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ FINAL = frozenset({Kind.DELIVERED, Kind.BOUNCED, Kind.EXPIRED, Kind.SUPPRESSED, 
 class Event:
     """One fact.
 
-    at: POSIX seconds. message: the queue id ("" for a rejection before one was given). reply: the peer's reply or our own
-    refusal, verbatim, "" when there was none. mx: "host[address]:port" of the server that answered. source: the local address
-    used. tls: "" for clear text, else e.g. "TLSv1.3 verified" / "TLSv1.3 unverified: self-signed certificate". verdict: a
-    `mail.verdict.Blame` value or "". attempt: 1 for the first. next_attempt_at: 0 when none. detail: words of ours (why it was
-    deferred without a reply, who cancelled it).
+    at: POSIX seconds. message: the queue id ("" for a rejection before one was given). reply: the peer's reply or our
+    own refusal, verbatim, "" when there was none. mx: "host[address]:port" of the server that answered. source: the
+    local address used. tls: "" for clear text, else e.g. "TLSv1.3 verified" / "TLSv1.3 unverified: self-signed
+    certificate". verdict: a `mail.verdict.Blame` value or "". attempt: 1 for the first. next_attempt_at: 0 when none.
+    detail: words of ours (why it was deferred without a reply, who cancelled it).
     """
 
     at: float

@@ -1,8 +1,8 @@
 """mail.queue_id: the id of a message, the same in the 250, every log line, event, Received field and report.
 
-Fifteen characters of lower-case base 32 (digits and letters without i, l, o, u): nine of milliseconds since 1970, two of the
-shard, four of randomness. So an id sorts by time, says the day whose journal has it and the shard that owns it, and needs
-no counter that could repeat after a crash.
+Fifteen characters of lower-case base 32 (digits and letters without i, l, o, u): nine of milliseconds since 1970, two
+of the shard, four of randomness. So an id sorts by time, says the day whose journal has it and the shard that owns
+it, and needs no counter that could repeat after a crash.
 """
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

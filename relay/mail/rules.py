@@ -1,10 +1,10 @@
 """mail.rules: what providers' texts mean: the rules of bounce-rules.toml, compiled.
 
-The first rule that fits a reply gives its meaning. A rule fits when one of its phrases is in the text (`mail.phrase`),
-none of its `unless` phrases is, and the narrower conditions it has hold: `status` (enhanced codes, `5.7.60*` for all that
-begin so, `none` for none), `codes`, `stages`, `mx` (suffixes of the MX host's name; where the host is not known, as in a bounce that came
-back, such a rule does not fit: what one server's words mean says nothing of another's). A rule without text must have a
-status.
+The first rule that fits a reply gives its meaning. A rule fits when one of its phrases is in the text
+(`mail.phrase`), none of its `unless` phrases is, and the narrower conditions it has hold: `status` (enhanced codes,
+`5.7.60*` for all that begin so, `none` for none), `codes`, `stages`, `mx` (suffixes of the MX host's name; where the
+host is not known, as in a bounce that came back, such a rule does not fit: what one server's words mean says nothing
+of another's). A rule without text must have a status.
 
 `Rules.parse` takes the parsed TOML document and raises ValueError, naming the rule, for anything it does not know: a
 rule that silently never fits would be worse than none.

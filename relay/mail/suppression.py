@@ -1,6 +1,7 @@
 """mail.suppression: an address that is not sent to, and the evidence for it.
 
-scope "all" for hard bounces; "credential:NAME/STREAM" for complaints. Compared with the domain lower-cased, nothing else folded.
+scope "all" for hard bounces; "credential:NAME/STREAM" for complaints. Compared with the domain lower-cased, nothing
+else folded.
 """
 
 from dataclasses import dataclass
