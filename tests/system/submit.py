@@ -8,6 +8,7 @@ import json
 import smtplib
 import ssl
 import sys
+import time
 from typing import Any
 
 
@@ -20,9 +21,21 @@ def connect(given: dict[str, Any]) -> smtplib.SMTP:
     return session
 
 
-def submit(given: dict[str, Any]) -> tuple[int, bytes]:
+def log_in(given: dict[str, Any]) -> smtplib.SMTP:
+    """A running relay notices a new credential within a second; a second try, no more."""
     session = connect(given)
-    session.login(given["login"], given["secret"])
+    try:
+        session.login(given["login"], given["secret"])
+    except smtplib.SMTPAuthenticationError:
+        session.close()
+        time.sleep(1)
+        session = connect(given)
+        session.login(given["login"], given["secret"])
+    return session
+
+
+def submit(given: dict[str, Any]) -> tuple[int, bytes]:
+    session = log_in(given)
     for command in (f"MAIL FROM:<{given['sender']}>", f"RCPT TO:<{given['recipient']}>"):
         code, text = session.docmd(command)
         if code != 250:
