@@ -12,7 +12,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 
-from relay.config.models import Delivery
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
 from relay.delivery.destination import Destination
@@ -23,6 +22,7 @@ from relay.delivery.routing import Direct, Smarthost
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
 from relay.delivery.window import Window
+from relay.errors import NotFound, SpoolError
 from relay.mail.verdict import Stage
 from relay.metrics import Metrics
 from relay.smtpclient import OutgoingContent, TransactionResult
@@ -44,7 +44,6 @@ class Couriers:
         settling: Settling,
         window: Window,
         spool: Spool,
-        settings: Delivery,
         share: int,
         metrics: Metrics,
         now: Callable[[], float],
@@ -56,13 +55,13 @@ class Couriers:
         self._settling = settling
         self._window = window
         self._spool = spool
-        self._settings = settings
         self._share = share
         self._metrics = metrics
         self._now = now
         self._tasks = tasks
         self._sites: dict[str, Site] = {}
         self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
+        self._idle: dict[int, tuple[Site, Line]] = {}  # all idle connections, the one idle longest first
         self._open = 0
         self._open_to_trouble = 0
         self._stopped = False
@@ -105,9 +104,9 @@ class Couriers:
         site = self._sites.get(destination.site)
         if site is None:
             profile = self._profiles.for_host(destination.hosts[0].name)
-            smarthost = way if isinstance(way, Smarthost) else None
-            site = self._sites[destination.site] = Site(destination.site, destination, smarthost, Governor(profile))
+            site = self._sites[destination.site] = Site(destination.site, destination, Governor(profile))
         site.destination = destination
+        site.smarthost = way if isinstance(way, Smarthost) else None
         return site
 
     def enqueue(self, site: Site, job: Job) -> None:
@@ -127,16 +126,16 @@ class Couriers:
         now = self._now()
         for site in list(self._sites.values()):
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
-                site.idle.remove(line)
-                self._close(site, line)
+                self._close_idle(site, line)
             if site.is_unused and site.governor.retry_at + KEPT < now:
                 del self._sites[site.name]
+        self._feed_the_starved()
 
     def release_idle(self, name: str) -> None:
         """Another worker waits for a connection to the site."""
         site = self._sites.get(name)
         while site is not None and site.idle:
-            self._close(site, site.idle.pop())
+            self._close_idle(site, site.idle[0])
 
     def _is_over(self, site: Site, line: Line, now: float) -> bool:
         return self._stopped or not line.connection.usable or now - line.idle_since >= site.profile.idle
@@ -185,8 +184,14 @@ class Couriers:
         if line.connection.usable and not self._stopped and line.messages < site.profile.messages_per_connection:
             line.idle_since = self._now()
             site.idle.append(line)
+            self._idle[id(line)] = (site, line)
         else:
             self._close(site, line)
+
+    def _close_idle(self, site: Site, line: Line) -> None:
+        site.idle.remove(line)
+        del self._idle[id(line)]
+        self._close(site, line)
 
     def _close(self, site: Site, line: Line) -> None:
         self._closed(site)
@@ -217,7 +222,14 @@ class Couriers:
         self._split(site, job, line)
         if not await self._may_be_sent(job):
             return line, True
-        result = await self._transact(job, line)
+        try:
+            result = await self._transact(job, line)
+        except NotFound:
+            self._window.forget(job.recipients)  # cancelled while it waited
+            return line, True
+        except SpoolError as error:
+            self._unreadable(site, job, line, error)
+            return None, True
         if line.messages > 1 and _nothing_was_said(result):
             self._close(site, line)
             site.put_back(job)  # the other end had closed an idle connection
@@ -229,9 +241,12 @@ class Couriers:
         """An idle connection or a new one; None when the job waits or was settled without one."""
         while site.idle:
             line = site.idle.pop()
+            del self._idle[id(line)]
             if line.connection.usable:
                 return line
             self._close(site, line)
+        if self._open >= self._share and self._idle:
+            self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
         if not self._has_share(site):
             site.put_back(job)
             self._starved[site.name] = None
@@ -312,6 +327,13 @@ class Couriers:
         content = OutgoingContent(head=stored.head, body=stored.body, path=stored.path, size=size)
         line.messages += 1
         return await line.connection.transact(compose(job, line.connection.extensions, content))
+
+    def _unreadable(self, site: Site, job: Job, line: Line, error: SpoolError) -> None:
+        """This message's content cannot be read now. The connection may have got a part of it, so it ends as well."""
+        if self._spool.broken.is_set():
+            raise error
+        self._close(site, line)
+        self._settling.unreached(job, error.text, site=site.name)
 
     def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
         judgements = [

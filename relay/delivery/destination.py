@@ -98,9 +98,9 @@ class Destinations:
             case Failure(text=text):
                 return Unresolved(text)
 
-    async def of_smarthost(self, host: str, port: int) -> Resolution:
-        """A host named by the operator: any address will do."""
-        site = f"{host}:{port}"
+    async def of_smarthost(self, host: str, port: int, *, login: str) -> Resolution:
+        """A host named by the operator: any address will do. Two logins at one host are two sites."""
+        site = f"{login}@{host}:{port}" if login else f"{host}:{port}"
         try:
             return Destination(site, (Host(host, (str(ipaddress.ip_address(host)),), port),))
         except ValueError:

@@ -236,7 +236,7 @@ class Scheduler:
 
     async def _resolve(self, lookup: Lookup) -> Resolution:
         if isinstance(lookup.way, Smarthost):
-            return await self._destinations.of_smarthost(lookup.way.host, lookup.way.port)
+            return await self._destinations.of_smarthost(lookup.way.host, lookup.way.port, login=lookup.way.login)
         return await self._destinations.of_domain(lookup.domain)
 
     def _remember(self, key: LookupKey, destination: Destination) -> None:

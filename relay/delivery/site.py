@@ -46,8 +46,8 @@ class Site:
 
     name: str
     destination: Destination
-    smarthost: Smarthost | None
     governor: Governor
+    smarthost: Smarthost | None = None
     couriers: int = 0
     starting: int = 0
     waits_for_limit: bool = False

@@ -67,7 +67,6 @@ class Shard:
             settling=self.settling,
             window=window,
             spool=spool,
-            settings=common.plan().config.delivery,
             share=share,
             metrics=common.metrics,
             now=common.now,
