@@ -15,7 +15,7 @@ from relay.config.models import Retry
 from relay.mail.dsn import Action
 from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
-from relay.mail.retry import Defer, Expire, decide, postpone
+from relay.mail.retry import Defer, Expire, decide
 from relay.mail.suppression import Strike, Suppression
 from relay.mail.verdict import Rules, Stage, Verdict, bad_domain, classify
 from relay.spool import Outcome, QueuedRecipient
@@ -115,16 +115,6 @@ class Judge:
         event = self._event(recipient, Kind.EXPIRED, where, reply=reply, detail=text)
         outcome = Outcome(recipient.position, event, final=True)
         return Judgement(recipient, outcome, _failure(recipient), status=EXPIRED)
-
-    def postponed(self, recipient: QueuedRecipient, *, until: float, detail: str) -> Judgement:
-        """A delay of ours; it was not attempted and does not climb the ladder."""
-        decision = postpone(until=until, expires_at=recipient.expires_at, now=self._now())
-        if isinstance(decision, Expire):
-            return self.expired(recipient, detail=detail)
-        event = self._event(recipient, Kind.DEFERRED, NOWHERE, detail=detail, next_attempt_at=decision.until)
-        return Judgement(
-            recipient, Outcome(recipient.position, event, final=False, due_at=decision.until, climbs=False)
-        )
 
     def _bounced(self, recipient: QueuedRecipient, reply: Reply, where: Where, verdict: Verdict) -> Judgement:
         event = self._event(recipient, Kind.BOUNCED, where, reply=str(reply), verdict=verdict)

@@ -136,8 +136,3 @@ class Window:
     def claimed_of(self, domain: str) -> int:
         state = self._domains.get(domain)
         return state.claimed if state else 0
-
-    def next_unpark(self) -> float | None:
-        """When the first parked domain may be read again, POSIX seconds."""
-        times = [self._domains[domain].parked_until for domain in self._more]
-        return min(times, default=None)

@@ -174,23 +174,6 @@ def is_literal(domain: str) -> bool:
     return domain[:1] == "["
 
 
-def needs_smtputf8(address: str) -> bool:
-    """RFC 6531 3.2: any octet of it outside ASCII, in the local part or the domain."""
-    return not address.isascii()
-
-
-def same(one: str, other: str) -> bool:
-    """Local parts octet by octet (RFC 5321 2.4: their case is their host's business), domains as A-labels."""
-    if one == other:
-        return True
-    return local_of(one) == local_of(other) and _comparable(one) == _comparable(other)
-
-
-def _comparable(address: str) -> str:
-    domain = domain_of(address)
-    return domain.lower() if domain.isascii() else ascii_domain(domain)
-
-
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """Senders a credential may use: an address, `*@domain`, or `*@*.domain` (any subdomain, not the domain itself).

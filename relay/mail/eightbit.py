@@ -4,7 +4,7 @@ For credentials with `encode_8bit`, done before signing (RFC 6376 5.3): then no 
 would break the signature, and a server without 8BITMIME is no reason to bounce. Parts become quoted-printable or
 base64, what is 7-bit already is not touched, to the octet. Linear, some 10 ms per MB: large bodies are a thread's work.
 
-Left 8-bit, and so for the caller to see with `newlines.is_8bit`: what multipart/signed covers (RFC 1847 2.1 forbids to
+Left 8-bit, and so for the caller to see: what multipart/signed covers (RFC 1847 2.1 forbids to
 alter it), parts whose MIME structure cannot be read or nests deeper than DEPTH_LIMIT, and parts that claim an encoding
 which their octets contradict. Header fields are not converted: RFC 6152 speaks of bodies.
 """

@@ -10,8 +10,8 @@ Nothing waits beyond its expiry: a wait that would is cut to end there, so the l
 whoever carries this out attempts what is due and asks about expiry after the attempt, never before; only at or after
 `expires_at` is the answer `Expire`. RFC 5321 4.5.4.1 asks for a first retry within half an hour and 4 to 5 days in all.
 
-What waits for a reason of ours (a rate, a suspended site, a breaker) is postponed: it ends at expiry all the same,
-but it has not been attempted, so it does not climb.
+What waits for a reason of ours (a rate, a site in trouble) is not asked about here: it was not attempted, and does not
+climb.
 """
 
 import re
@@ -31,10 +31,9 @@ _ASKED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Defer:
-    """until: POSIX seconds. climbs: this was an attempt, so the next wait is the next rung."""
+    """until: POSIX seconds."""
 
     until: float
-    climbs: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +68,6 @@ def decide(
     else:
         wait = rung * (1 + jitter * (2 * random - 1))
     return Defer(min(now + wait, expires_at))
-
-
-def postpone(*, until: float, expires_at: float, now: float) -> Defer | Expire:
-    """For a reason of ours, without an attempt: until then or its expiry, whichever is first; the ladder stays."""
-    if now >= expires_at:
-        return Expire()
-    return Defer(min(max(until, now), expires_at), climbs=False)
 
 
 def asked_wait(reply_text: str) -> float:

@@ -124,12 +124,6 @@ class Credential:
         """Neither revoked nor expired; mail of a held credential is accepted."""
         return self.state is not State.REVOKED and (self.expires_at == 0.0 or now < self.expires_at)
 
-    def allows_sender(self, address: str) -> bool:
-        """address: an envelope or header address as `mail.address.parse` gives it; the null sender has its own
-        permission.
-        """
-        return self.null_sender if address == "" else any(pattern.matches(address) for pattern in self.senders)
-
     def allows_client(self, address: str) -> bool:
         """address: the client's IP address in text; an IPv4-mapped IPv6 address counts as the IPv4 one."""
         if not self.networks:

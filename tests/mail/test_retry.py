@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mail.retry import Defer, Expire, asked_wait, decide, postpone
+from relay.mail.retry import Defer, Expire, asked_wait, decide
 
 MINUTE = 60.0
 HOUR = 3600.0
@@ -104,19 +104,6 @@ def test_the_last_try_is_at_the_expiry_and_not_lost() -> None:
 
 def test_an_expiry_before_acceptance_expires_at_the_first_failure() -> None:
     assert after(now=10.0, expires_at=-5.0) == Expire()
-
-
-@pytest.mark.parametrize(
-    ("until", "now", "decision"),
-    [
-        pytest.param(500.0, 100.0, Defer(500.0, climbs=False), id="until then, without climbing"),
-        pytest.param(5000.0, 100.0, Defer(1000.0, climbs=False), id="not beyond the expiry"),
-        pytest.param(50.0, 100.0, Defer(100.0, climbs=False), id="a time gone by is now"),
-        pytest.param(5000.0, 1000.0, Expire(), id="the expiry ends it"),
-    ],
-)
-def test_what_waits_for_us_is_postponed(until: float, now: float, decision: Defer | Expire) -> None:
-    assert postpone(until=until, expires_at=1000.0, now=now) == decision
 
 
 @given(

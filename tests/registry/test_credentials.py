@@ -60,26 +60,6 @@ def test_authenticate(change: dict[str, object], login: str, secret: str, taken:
 
 
 @pytest.mark.parametrize(
-    ("address", "allowed"),
-    [
-        pytest.param("shop@example.com", True, id="an address that is named"),
-        pytest.param("Shop@example.com", False, id="in another case it is another mailbox"),
-        pytest.param("any@news.example.com", True, id="any address of a domain that is allowed"),
-        pytest.param("any@example.org", False, id="subdomains only, not the domain"),
-        pytest.param("any@a.b.example.org", True, id="any subdomain"),
-        pytest.param("any@evilexample.org", False, id="not a domain that ends alike"),
-        pytest.param("", False, id="the null sender needs permission of its own"),
-    ],
-)
-def test_sender(address: str, allowed: bool) -> None:
-    assert SHOP.allows_sender(address) is allowed
-
-
-def test_null_sender_is_allowed_by_option() -> None:
-    assert replace(SHOP, null_sender=True).allows_sender("")
-
-
-@pytest.mark.parametrize(
     ("networks", "client", "allowed"),
     [
         pytest.param((), "203.0.113.9", True, id="without networks a client comes from anywhere"),
