@@ -272,10 +272,13 @@ class Connection(SMTP):
         if self.transport is None or self.transport.is_closing():
             return
         self._closing_at = self._house.time()
-        if linger and not self._ended and self.transport.can_write_eof():
-            self.transport.write_eof()  # and read on, into nothing, until the client closes or LINGER is over
-        else:
+        if not linger or self._ended or not self.transport.can_write_eof():
             self.transport.close()
+            return
+        try:
+            self.transport.write_eof()  # and read on, into nothing, until the client closes or LINGER is over
+        except OSError:  # it has reset the connection meanwhile
+            self.transport.abort()
 
     def _lost(self) -> None:
         """May be told twice: by the loop, and by a handshake that failed."""

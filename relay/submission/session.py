@@ -254,16 +254,16 @@ class Session:
 
     def _ends_too_late(self, end: int) -> bool:
         length = (end if end >= 0 else len(self._input)) - self._at
-        if length <= LINE_LIMIT:
-            return False
-        in_exchange = self._turn is Turn.EXCHANGE or self._input[self._at : self._at + 5].upper() == b"AUTH "
-        return length > (EXCHANGE_LIMIT if in_exchange else LINE_LIMIT)
+        return length > LINE_LIMIT and length > (EXCHANGE_LIMIT if self._is_exchange() else LINE_LIMIT)
+
+    def _is_exchange(self) -> bool:
+        return self._turn is Turn.EXCHANGE or self._input[self._at : self._at + 5].upper() == b"AUTH "
 
     def _skip_line(self, end: int) -> bool:
         """Drop a line that is too long, as far as it has come; it is answered once."""
+        refusal = replies.EXCHANGE_TOO_LONG if self._is_exchange() else replies.LINE_TOO_LONG
         self._at = end + 1 if end >= 0 else len(self._input)
         if not self._overlong:
-            in_exchange = self._turn is Turn.EXCHANGE
-            self._answer(self._dialogue.nonsense(replies.EXCHANGE_TOO_LONG if in_exchange else replies.LINE_TOO_LONG))
+            self._answer(self._dialogue.nonsense(refusal))
         self._overlong = end < 0
         return end >= 0

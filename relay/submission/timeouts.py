@@ -28,7 +28,8 @@ class Watch:
 
     def overdue(self, session: Session, limits: SubmissionLimits, *, now: float) -> Reply | None:
         """The reply to end the session with, or None."""
-        if session.received != self._octets or session.turn is Turn.COMMIT:
+        before = self._octets
+        if session.received != before or session.turn is Turn.COMMIT:
             self._octets, self.quiet_since = session.received, now
         if session.credential is None:
             late = now - self._opened_at >= limits.unauthenticated
@@ -38,11 +39,11 @@ class Watch:
         if session.turn is not Turn.CONTENT:
             self._window_at = 0.0
             return None
+        if not self._window_at:
+            self._window_at, self._window_octets = now, before
         return self._too_slow(limits, now)
 
     def _too_slow(self, limits: SubmissionLimits, now: float) -> Reply | None:
-        if not self._window_at:
-            self._window_at, self._window_octets = now, self._octets
         elapsed = now - self._window_at
         if elapsed < limits.data_window:
             return None
