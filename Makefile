@@ -4,6 +4,7 @@
 #   make test       install what the tests run against, and run them all
 #   make check      style, types and layers, without running anything
 #   make lint       style alone
+#   make bench      measure Relay beside Postfix + opendkim (as root; ARGS=--short for one quick look)
 #   make lock       pin the dependencies anew (requirements*.lock)
 #   make clean      remove what was made here, but neither config/ nor spool/
 
@@ -13,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := $(VENV)/bin/pip --quiet --quiet --disable-pip-version-check --no-input
 JOBS ?= 2
 
-.PHONY: run test check lint types layers lock peers clean
+.PHONY: run test check lint types layers bench lock peers clean
 .DEFAULT_GOAL := test
 
 run: $(VENV)/runtime.stamp
@@ -37,6 +38,9 @@ layers: $(VENV)/dev.stamp
 
 peers:
 	@tests/install-peers
+
+bench: peers $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.bench.bench $(ARGS)
 
 # Three locks: what runs Relay, what builds it (dkimpy too, which comes as source only), and what develops and tests it.
 PIN := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

@@ -1,0 +1,163 @@
+"""bench.programs: the load generator and the sink, compiled when their source is newer, and run.
+
+They are in C so that they take little of the cores they share with what is measured. The sink's counts are read from
+the file it maps; see sink.c for what they mean.
+"""
+
+import fcntl
+import json
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TOP = HERE.parents[1]
+BUILT = TOP / ".peers" / "bench"
+NUMBERS = 1_000_000
+_LIBRARIES = {"load": ("-pthread", "-lssl", "-lcrypto"), "sink": ()}
+_TOTALS = struct.Struct("8Q")
+_ENTRY = struct.Struct("2I")
+
+
+def compiled(name: str) -> Path:
+    """The program `load` or `sink`."""
+    source, program = HERE / f"{name}.c", BUILT / name
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with (BUILT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            _install_compiler()
+            flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
+            subprocess.run(["gcc", *flags, "-o", program, source, *_LIBRARIES[name]], check=True)
+    return program
+
+
+def _install_compiler() -> None:
+    if shutil.which("gcc") is None or not Path("/usr/include/openssl/ssl.h").exists():
+        subprocess.run([TOP / "tests" / "install-peers", "gcc", "libc6-dev", "libssl-dev"], check=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """One run of the load generator. per_connection: messages; 0 for all that a session has. tls: "", "starttls" or
+    "tls". rate: messages per second at most, 0 for as many as go.
+    """
+
+    port: int
+    messages: int
+    sessions: int
+    octets: int
+    first: int
+    per_connection: int = 0
+    tls: str = ""
+    login: str = ""
+    secret: str = ""
+    rate: float = 0
+
+    def command(self) -> Sequence[str | Path]:
+        numbers = {"p": self.port, "n": self.messages, "c": self.sessions, "s": self.octets, "b": self.first}
+        words = [f"-{letter}{number}" for letter, number in numbers.items()]
+        words += [f"-k{self.per_connection}", f"-R{self.rate}"]
+        words += {"": [], "starttls": ["-t"], "tls": ["-T"]}[self.tls]
+        if self.login:
+            words += ["-u", self.login, "-w", self.secret]
+        return [compiled("load"), *words]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """seconds: until the last 250. p50, p99, longest: milliseconds from the dot to the 250. cpu: seconds of the
+    loader.
+    """
+
+    seconds: float
+    p50: float
+    p99: float
+    longest: float
+    cpu: float
+    connections: int
+
+
+def load(load: Load, *, within: float = 300) -> Loaded:
+    """Raises RuntimeError when a message was not accepted."""
+    ended = subprocess.run(load.command(), capture_output=True, text=True, timeout=within, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"not all messages were accepted: {ended.stderr.strip()}")
+    return Loaded(**json.loads(ended.stdout))
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """first_at, last_at: seconds of time.monotonic, of the first and the last message."""
+
+    messages: int
+    recipients: int
+    deferred: int
+    connections: int
+    octets: int
+    strays: int
+    first_at: float
+    last_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    pid: int
+    kept: Path
+    _counts: mmap.mmap
+
+    @property
+    def totals(self) -> Totals:
+        messages, recipients, deferred, connections, octets, strays, first, last = _TOTALS.unpack_from(self._counts)
+        return Totals(messages, recipients, deferred, connections, octets, strays, first / 1e9, last / 1e9)
+
+    def came(self, number: int) -> int:
+        """How often the message with that number came."""
+        count: int = _ENTRY.unpack_from(self._counts, _TOTALS.size + number * _ENTRY.size)[0]
+        return count
+
+    def body_octets(self, number: int) -> int:
+        octets: int = _ENTRY.unpack_from(self._counts, _TOTALS.size + number * _ENTRY.size)[1]
+        return octets
+
+    def all_came(self, first: int, count: int) -> bool:
+        """Each of these messages at least once."""
+        return all(self.came(number) for number in range(first, first + count))
+
+    def copy(self, number: int) -> bytes:
+        """A kept message's octets, without the dot that ended it. RFC 5321 4.5.2: the dots before lines are out."""
+        octets = (self.kept / str(number)).read_bytes().removesuffix(b".\r\n")
+        return octets.replace(b"\r\n..", b"\r\n.")
+
+
+@contextmanager
+def sink(
+    directory: Path, *, port: int, address: str = "127.0.0.1", later: str = "", keep_every: int = 1_000_000_000
+) -> Iterator[Sink]:
+    """later: recipients whose local part begins so are put off. keep_every: each message whose number is a multiple
+    of it is kept.
+    """
+    counts, kept = directory / "counts", directory / "kept"
+    kept.mkdir()
+    words = [f"-p{port}", f"-a{address}", f"-m{counts}", f"-n{NUMBERS}", f"-o{kept}", f"-e{keep_every}"]
+    words += [f"-l{later}"] if later else []
+    process = subprocess.Popen([compiled("sink"), *words], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the sink does not start")
+        descriptor = os.open(counts, os.O_RDONLY)
+        with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
+            yield Sink(process.pid, kept, mapped)
+        os.close(descriptor)
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout is not None:
+            process.stdout.close()
