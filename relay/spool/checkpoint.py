@@ -13,6 +13,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from relay.spool.database import PAGE_OCTETS
 from relay.spool.measures import Measures
 
 QUIET_FRAMES = 1000  # at a moment when nobody waits
@@ -23,21 +24,25 @@ VACUUM_PAGES = 512  # given back at a time; some milliseconds
 
 
 class Checkpoints:
-    """Decides on the loop (`rows_written`, `is_due`), acts in the disk's thread (`run`, `tidy`, `empty`)."""
+    """Decides on the loop (`written`, `is_due`), acts in the disk's thread (`run`, `tidy`, `empty`)."""
 
     def __init__(self, connection: sqlite3.Connection, *, log: Path, measures: Measures) -> None:
         self._connection = connection
         self._log = log
         self._measures = measures
         self._rows = 0
+        self._content_frames = 0
         self._frames_per_row = 1.0
         self._left_over = 0  # frames that readers kept from being carried over
 
-    def rows_written(self, count: int) -> None:
-        self._rows += count
+    def written(self, *, rows: int, content_octets: int) -> None:
+        self._rows += rows
+        # Each page of a content is written when it comes and once more, with zeros, when it goes.
+        self._content_frames += 2 * content_octets // PAGE_OCTETS
 
     def is_due(self, *, quiet: bool) -> bool:
-        return self._rows * self._frames_per_row > (QUIET_FRAMES if quiet else BUSY_FRAMES)
+        frames = self._rows * self._frames_per_row + self._content_frames
+        return frames > (QUIET_FRAMES if quiet else BUSY_FRAMES)
 
     @property
     def has_work(self) -> bool:
@@ -62,10 +67,10 @@ class Checkpoints:
     def _checkpoint(self, mode: str) -> None:
         started = time.perf_counter()
         _, frames, carried = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        if self._rows and frames > self._left_over:
-            self._frames_per_row = max((frames - self._left_over) / self._rows, 0.01)
+        if self._rows:
+            self._frames_per_row = max((frames - self._left_over - self._content_frames) / self._rows, 0.1)
         self._left_over = frames if carried < frames else 0
-        self._rows = 0
+        self._rows = self._content_frames = 0
         self._measures.checkpoints += 1
         self._measures.checkpoint_seconds += time.perf_counter() - started
         self._measures.wal_octets = self._log.stat().st_size

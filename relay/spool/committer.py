@@ -7,8 +7,9 @@ message with ten thousand recipients holds nobody up.
 
 What a caller is told is what is on disk: its future ends after COMMIT returned. Whoever stops waiting stops nothing.
 No room: the group is rolled back and its callers hear SpoolFull; what insists (what has happened must be recorded)
-stays and is tried again, before anything new, until there is room. Anything else of the disk, and a failed fsync
-above all, is not cured by trying again: the committer is broken, every caller now and later hears SpoolError.
+stays and is tried again, with the room of the reserve at first, and before anything new is taken. Anything else of the
+disk, and a failed fsync above all, is not cured by trying again: the committer is broken, every caller now and later
+hears SpoolError.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from relay.spool.disk import DiskThread
 from relay.spool.group import Group
 from relay.spool.measures import Measures
 from relay.spool.operation import Operation
+from relay.spool.reserve import Reserve
 from relay.spool.steps import Reached, Step
 from relay.spool.tables import Tables
 
@@ -58,6 +60,7 @@ class Committer:
         tables: Tables,
         disk: DiskThread,
         checkpoints: Checkpoints,
+        reserve: Reserve,
         *,
         gap: float,
         measures: Measures,
@@ -70,6 +73,7 @@ class Committer:
         self._tables = tables
         self._disk = disk
         self._checkpoints = checkpoints
+        self._reserve = reserve
         self._gap = gap
         self._measures = measures
         self._observe = observe
@@ -82,7 +86,9 @@ class Committer:
         self._timer: asyncio.Handle | None = None
         self._still_timer: asyncio.TimerHandle | None = None
         self._last_commit = 0.0
-        self._refusing = False
+        # For lack of room; until the reserve could be made again nothing new is taken.
+        self._refused = not reserve.is_there
+        self._retry_in = 0.0
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
@@ -93,7 +99,7 @@ class Committer:
         self._pending.append(operation)
         if self._state is State.IDLE:
             self._gather()
-        elif self._state is State.GATHERING and len(self._pending) == AT_ONCE and not self._refusing:
+        elif self._state is State.GATHERING and len(self._pending) == AT_ONCE and not self._refused:
             self._begin_in(0.0)
 
     @property
@@ -109,29 +115,47 @@ class Committer:
     async def close(self) -> None:
         """Finish what was given, then carry the log over. The connection is the caller's again."""
         self._closing = True
-        if self._refusing and self._state is State.GATHERING:
+        self._retry_in = 0.0
+        if self._refused and self._state is State.GATHERING:
             self._begin_in(0.0)
         await self._idle.wait()
         if self._still_timer is not None:
             self._still_timer.cancel()
         if self.failure is None:
             self._state = State.CLOSED
+            await self._carry_over_for_the_last_time()
+
+    async def _carry_over_for_the_last_time(self) -> None:
+        try:
             await self._disk.run(self._checkpoints.empty)
+        except sqlite3.Error as error:
+            if not failure.is_full(error):  # what is in the log is safe there, and carried over by the next owner
+                self._break(error)
 
     # gathering
 
     def _gather(self) -> None:
         self._idle.clear()
         self._state = State.GATHERING
-        if self._has_to_wait_for_room():
-            self._begin_in(0.0 if self._closing else RETRY_SECONDS)
+        if self._refused and not self._owes():
+            self._state = State.ON_DISK
+            self._disk.call(self._reserve.restore, self._reserve_restored)
+        elif self._refused:
+            self._begin_in(self._retry_in)
         elif len(self._pending) >= AT_ONCE:
             self._begin_in(0.0)
         else:
             self._begin_in(self._last_commit + self._gap - self._loop.time())
 
-    def _has_to_wait_for_room(self) -> bool:
-        return self._refusing and any(operation.insists for operation in self._pending)
+    def _owes(self) -> bool:
+        return any(operation.insists for operation in self._pending)
+
+    def _reserve_restored(self, _: object, error: Exception | None) -> None:
+        if error is None:
+            self._refused = False
+        else:
+            self._refuse_what_is_new(self._take_new(), error)
+        self._go_on()
 
     def _begin_in(self, seconds: float) -> None:
         if self._timer is not None:
@@ -142,12 +166,15 @@ class Committer:
             self._timer = self._loop.call_soon(self._begin)
 
     def _take(self) -> list[Operation[Any]]:
-        """The next group: what is owed goes before what is new while there is no room."""
-        taken, self._pending = self._pending, []
-        if self._refusing and any(operation.insists for operation in taken):
-            self._pending = [operation for operation in taken if not operation.insists]
-            return [operation for operation in taken if operation.insists]
+        """The next group: only what is owed while there is no room."""
+        new = self._take_new() if self._refused and self._owes() else []
+        taken, self._pending = self._pending, new
         return taken
+
+    def _take_new(self) -> list[Operation[Any]]:
+        new = [operation for operation in self._pending if not operation.insists]
+        self._pending = [operation for operation in self._pending if operation.insists]
+        return new
 
     # writing and committing
 
@@ -176,7 +203,7 @@ class Committer:
             self._group_failed(error)
             return
         self._last_commit = self._loop.time()
-        self._refusing = False
+        self._retry_in = 0.0
         for operation in self._group.operations:
             operation.end()
         self._count(seconds, self._group)
@@ -185,7 +212,7 @@ class Committer:
 
     def _count(self, seconds: float, group: Group) -> None:
         written, operations = group.rows, len(group.operations)
-        self._checkpoints.rows_written(written)
+        self._checkpoints.written(rows=written, content_octets=group.content_octets)
         self._measures.commits += 1
         self._measures.operations += operations
         self._measures.rows += written
@@ -231,9 +258,13 @@ class Committer:
         if self._state is State.IDLE and self._loop.time() - self._last_commit >= STILL_SECONDS:
             self._idle.clear()
             self._state = State.ON_DISK
-            self._disk.call(self._checkpoints.tidy, self._tidied)
+            self._disk.call(self._tidy, self._tidied)
         elif self.is_usable:
             self._watch_for_stillness()
+
+    def _tidy(self) -> bool:
+        self._reserve.restore_if_possible()
+        return self._checkpoints.tidy()
 
     def _tidied(self, has_more: bool | None, error: Exception | None) -> None:  # noqa: FBT001  what a job returned
         if has_more:
@@ -255,19 +286,37 @@ class Committer:
             self._break(error)
 
     def _refuse(self, error: sqlite3.Error) -> None:
-        """No room, or another program has the database: what does not insist hears of it."""
+        """No room, or another program has the database: what does not insist hears of it, waiting or not."""
         self._measures.refused_groups += 1
-        self._refusing = True
+        self._refused = True
         self._last_commit = self._loop.time()
-        kept: list[Operation[Any]] = []
-        for operation in self._group.operations:
-            if operation.insists and not self._closing:
-                kept.append(operation)
-            else:
-                operation.fail(failure.from_sqlite(error, doing="the spool cannot be written"))
-        self._pending = kept + self._pending
-        # A log that can be carried over and begun anew is room for what is owed, even on a full disk.
-        self._checkpoint()
+        self._pending = [*self._group.operations, *self._pending]
+        new = self._take_new()
+        if self._closing:
+            new, self._pending = [*new, *self._pending], []
+        self._refuse_what_is_new(new, error)
+        if failure.is_full(error):
+            self._state = State.ON_DISK
+            self._disk.call(self._make_room, self._room_made)
+        else:
+            self._room_made(None, None)
+
+    def _refuse_what_is_new(self, operations: list[Operation[Any]], error: Exception) -> None:
+        for operation in operations:
+            operation.fail(failure.translate(error, doing="the spool cannot be written"))
+
+    def _make_room(self) -> bool:
+        """A log that is carried over and begun anew is room, too; then the reserve. Whether there may be some now."""
+        try:
+            self._run_checkpoint()
+        except sqlite3.Error as error:
+            if not failure.is_full(error):
+                raise
+        return self._reserve.give_up()
+
+    def _room_made(self, has_room: bool | None, error: Exception | None) -> None:  # noqa: FBT001  what a job returned
+        self._retry_in = 0.0 if has_room or self._closing else RETRY_SECONDS
+        self._checkpoint_returned(None, error)
 
     def _break(self, error: Exception | None) -> None:
         self._state = State.BROKEN

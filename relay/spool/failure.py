@@ -43,10 +43,17 @@ def from_os(error: OSError, *, doing: str) -> SpoolError:
 
 
 def from_sqlite(error: sqlite3.Error, *, doing: str) -> SpoolError:
-    text = f"{doing}: {error}"
     if is_full(error):
-        return SpoolFull(text, remedy=NO_ROOM)
-    return SpoolError(text, remedy=DISK_TROUBLE)
+        return SpoolFull(f"{doing}: the disk is full", remedy=NO_ROOM)
+    return SpoolError(f"{doing}: {error}", remedy=DISK_TROUBLE)
+
+
+def translate(error: Exception, *, doing: str) -> SpoolError:
+    if isinstance(error, OSError):
+        return from_os(error, doing=doing)
+    if isinstance(error, sqlite3.Error):
+        return from_sqlite(error, doing=doing)
+    return SpoolError(f"{doing}: {error}")
 
 
 def is_full(error: sqlite3.Error) -> bool:

@@ -17,17 +17,22 @@ from relay.spool.tables import Tables
 
 
 class Group:
-    """rows: written by it, once it is written."""
+    """rows, content_octets: written by it, once it is written."""
 
     def __init__(self, connection: sqlite3.Connection, tables: Tables, operations: Sequence[Operation[Any]]) -> None:
         self.operations = operations
         self._connection = connection
         self._tables = tables
         self._rows_before = connection.total_changes
+        self._octets_before = tables.content_octets
 
     @property
     def rows(self) -> int:
         return self._connection.total_changes - self._rows_before
+
+    @property
+    def content_octets(self) -> int:
+        return self._tables.content_octets - self._octets_before
 
     def write(self) -> Generator[None, None, None]:
         """Raises sqlite3.Error for what concerns all of it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.errors import SpoolLocked
+from relay.errors import SpoolFull, SpoolLocked
 from relay.spool import recovery
 from relay.spool.checkpoint import Checkpoints
 from relay.spool.committer import Committer
@@ -22,6 +22,7 @@ from relay.spool.numbering import Numbering
 from relay.spool.reads import Reads
 from relay.spool.recent import RecentContents
 from relay.spool.recovery import CONTENT, DATABASE, Recovered
+from relay.spool.reserve import Reserve
 from relay.spool.steps import Reached
 from relay.spool.tables import Tables
 
@@ -77,8 +78,9 @@ async def opened(
     own = recovery.shard_directory(directory, shard)
     await asyncio.to_thread(recovery.make_directory, own)
     lock = await _locked(own, wait=wait)
+    reserve = Reserve(own / "reserve")
     try:
-        recovered = await asyncio.to_thread(recovery.recover, own, lock, now=now)
+        recovered = await asyncio.to_thread(_recovered, own, lock, reserve, now)
     except BaseException:
         lock.release()
         raise
@@ -89,6 +91,7 @@ async def opened(
         lock.release()
         raise
     measures = Measures()
+    reserve.restore_if_possible()
     numbering = Numbering(shard=shard, now=now, random=random, last=recovered.last_number)
     disk = DiskThread(asyncio.get_running_loop(), name=f"{own.name} commits")
     committer = Committer(
@@ -100,6 +103,7 @@ async def opened(
         ),
         disk,
         Checkpoints(recovered.connection, log=own / f"{DATABASE}-wal", measures=measures),
+        reserve,
         gap=gap,
         measures=measures,
         observe=observe,
@@ -116,6 +120,16 @@ async def opened(
         looks=looks,
         disk=disk,
     )
+
+
+def _recovered(directory: Path, lock: Lock, reserve: Reserve, now: Callable[[], float]) -> Recovered:
+    """On a full disk the reserve is what a shard is opened with: what is owed goes on being delivered."""
+    try:
+        return recovery.recover(directory, lock, now=now)
+    except SpoolFull:
+        if not reserve.give_up():
+            raise
+    return recovery.recover(directory, lock, now=now)
 
 
 async def _locked(directory: Path, *, wait: bool) -> Lock:

@@ -32,6 +32,8 @@ class Reads:
         with translated(f"{path} cannot be read"):
             connection = await aiosqlite.connect(database.read_only_uri(path), uri=True, isolation_level=None)
             await connection.execute_fetchall(f"PRAGMA busy_timeout = {database.READ_BUSY_MILLISECONDS}")
+            # Having read once it is known to the database as one that uses it: `opening` relies on that.
+            await connection.execute_fetchall("PRAGMA user_version")
         return cls(connection)
 
     async def ask(self, query: Query[T]) -> T:

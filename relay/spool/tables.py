@@ -52,17 +52,22 @@ class Removed:
 
 
 class Tables:
-    """The writing connection. event_sequence, suppression_sequence: the last that were given."""
+    """The writing connection. event_sequence, suppression_sequence: the last that were given.
+
+    content_octets: of all contents written so far; a row of them may fill many pages of the log.
+    """
 
     def __init__(self, connection: sqlite3.Connection, *, event_sequence: int, suppression_sequence: int) -> None:
         self._cursor = connection.cursor()
         self._event_sequence = event_sequence
         self._suppression_sequence = suppression_sequence
+        self.content_octets = 0
 
     def add_message(self, number: int, message: NewMessage, kept: Kept) -> None:
         execute = self._cursor.execute
         execute(_ADD_MESSAGE, (number, message.envelope.sender, message.credential, rows.facts_of(message)))
         execute(_ADD_CONTENT, (number, kept.head, kept.body, kept.body_size, kept.file))
+        self.content_octets += len(kept.head) + len(kept.body)
 
     def add_recipients(self, number: int, message: NewMessage, *, start: int, stop: int, status: int) -> None:
         """Those at the positions from start to stop."""
