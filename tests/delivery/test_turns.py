@@ -1,0 +1,51 @@
+"""Who waits for whom: fairness within a site, and what one site's trouble does to others."""
+
+import asyncio
+from pathlib import Path
+
+from relay.mail.event import Kind
+from tests.delivery.outfit import config, outfit
+from tests.peers.mx import Act, Mx, ScriptedMx, until
+
+ONE_CONNECTION = "[default]\nconnections = 1\nmessages_per_connection = 50\n"
+
+
+async def test_a_password_reset_does_not_wait_for_anothers_campaign(nameserver: str, tmp_path: Path) -> None:
+    (tmp_path / "profiles.toml").write_text(ONE_CONNECTION)
+    go = asyncio.Event()
+    mx = Mx()
+
+    async def server_that_waits(peer: object) -> None:
+        await go.wait()
+        await mx(peer)  # type: ignore[arg-type]
+
+    async with ScriptedMx(server_that_waits) as server:
+        profiles = {"profiles": str(tmp_path / "profiles.toml")}
+        settings = config(tmp_path / "spool", port=server.port, nameserver=nameserver, delivery=profiles)
+        async with outfit(settings) as relay:
+            for number in range(30):
+                await relay.submit(f"bulk{number}@dest.example", credential="news", stream="bulk")
+            await relay.submit("reset@dest.example", credential="shop", stream="transactional")
+            go.set()
+            await relay.until("bulk29@dest.example", Kind.DELIVERED)
+            order = [message.recipients[0] for message in mx.messages]
+            assert order.index(b"RCPT TO:<reset@dest.example>") <= 2
+
+
+async def test_a_domain_that_never_answers_delays_no_other(nameserver: str, tmp_path: Path) -> None:
+    silent, healthy = Mx({"GREETING": Act.STALL}), Mx()
+
+    async def by_turns(peer: object) -> None:
+        chosen = silent if server.connections <= 2 else healthy
+        await chosen(peer)  # type: ignore[arg-type]
+
+    async with (
+        ScriptedMx(by_turns) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        for number in range(200):
+            await relay.submit(f"x{number}@implicit.example")
+        await until(lambda: server.connections == 2, what="both connections to the silent site are open")
+        await relay.submit("x@dest.example")
+        await relay.until("x@dest.example", Kind.DELIVERED)
+        assert len(healthy.messages) == 1
