@@ -1,12 +1,16 @@
 """The papers of the house agree with the house: what a page names exists, and what exists is named where it must be."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import relay
+from relay.cli.app import app
 
 TOP = Path(__file__).parents[2]
 PAGES = sorted(
@@ -66,6 +70,32 @@ def test_every_make_command_that_a_page_shows_exists(page: Path) -> None:
     assert shown <= targets
 
 
+def relay_commands(page: Path) -> list[list[str]]:
+    """What a page tells to type after `relay`, or `.venv/bin/relay --config FILE`, in blocks and between backticks."""
+    program = r"(?:docker exec NAME |\.venv/bin/)?relay (?:--config \S+ )?"
+    text = page.read_text()
+    shown = re.findall(rf"^{program}([a-z].*?)(?:#.*)?$", "\n".join(blocks(text)), re.MULTILINE)
+    shown += re.findall(rf"`{program}([a-z][^`]*)`", text)
+    shown += re.findall(rf'(?:"|; ){program}([a-z][^";(]*)', text) if page.suffix == ".yml" else []
+    return [shlex.split(line.split("&&")[0]) for line in shown]
+
+
+def blocks(text: str) -> list[str]:
+    """What stands between fences without a language: what is typed."""
+    return [block for fence, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE) if not fence]
+
+
+@pytest.mark.parametrize("page", [*PAGES, TOP / "config" / "alerts.yml"], ids=name_of)
+def test_every_relay_command_that_a_page_shows_exists_with_its_flags(page: Path) -> None:
+    for words in relay_commands(page):
+        command: Any = get_command(app)
+        while words and hasattr(command, "commands"):
+            assert words[0] in command.commands, f"relay {' '.join(words)}"
+            command = command.commands[words.pop(0)]
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        assert [word for word in words if word.startswith("--") and word not in flags] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"`((?:relay|tests|docs|config|\.ci)/[\w./-]*\w)`", page.read_text())
@@ -101,7 +131,7 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_every_layer_of_the_contract_is_on_the_architecture_page() -> None:
     contract = PROJECT["tool"]["importlinter"]["contracts"][0]
-    modules = {name for layer in contract["layers"] for name in layer.split(" | ") if not name.startswith("(")}
+    modules = {name for layer in contract["layers"] for name in layer.split(" | ") if not name.startswith(("(", "_"))}
     described = {name for row in table("docs/architecture.md", "layer") for name in re.findall(r"`(\w+)`", row[1])}
     assert modules == described
 
