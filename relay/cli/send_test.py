@@ -68,7 +68,7 @@ def send_test(
         printing.note(f"the server's certificate could not be verified: {submitted.not_verified}")
     events: list[Event] = []
     if not as_json:
-        printing.line(f"accepted as {submitted.id}: {submitted.reply}")
+        printing.line(submitted.reply)
     for event in follow(here, submitted.id, within=within):
         events.append(event)
         if not as_json:

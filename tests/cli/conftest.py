@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,11 @@ class Relay:
         assert answer.code == 0, answer.err
         return answer.json
 
-    def in_shard(self, work: Callable[[Spool], Awaitable[T]], *, shard: int = 0) -> T:
-        """Do something as the shard's owner, while no server is."""
+    def in_shard(self, work: Callable[[Spool], Awaitable[T]], *, shard: int = 0, ago: float = 0.0) -> T:
+        """Do something as the shard's owner, while no server is, so many seconds ago."""
 
         async def open_and_work() -> T:
-            spool = await Spool.open(self.spool, shard=shard)
+            spool = await Spool.open(self.spool, shard=shard, now=lambda: time.time() - ago)
             try:
                 return await work(spool)
             finally:
