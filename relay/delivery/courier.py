@@ -111,7 +111,7 @@ class Couriers:
 
     def enqueue(self, site: Site, job: Job) -> None:
         site.add(job)
-        if site.governor.retry_at > self._now():
+        if site.governor.retry_at > self._now() and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)

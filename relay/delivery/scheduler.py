@@ -98,8 +98,7 @@ class Scheduler:
     def retry_now(self, domains: Iterable[str]) -> None:
         """As `stored`, and a site in trouble is no reason to wait."""
         for domain in domains:
-            self.window.mark_more(domain)
-            self.window.unpark(domain)
+            self.window.urge(domain)
         self._wake.set()
 
     def drop(self, claims: AbstractSet[Claim]) -> None:
@@ -154,6 +153,8 @@ class Scheduler:
             return
 
     async def _walk(self) -> None:
+        if self._cursor is not None and self._cursor[0] > self._now():
+            self._cursor = None  # the clock was set back: what is due now may lie behind
         while not self._stopped and self.window.free > 0:
             rows = await self._spool.due(after=self._cursor, until=self._now(), limit=min(BATCH, self.window.free))
             if not rows:
@@ -174,10 +175,11 @@ class Scheduler:
             if self._stopped or self.window.free <= 0:
                 return
             limit = self.window.per_domain + self.window.claimed_of(domain)
+            marks = self.window.marks(domain)
             rows = await self._spool.due_in(domain, until=self._now(), limit=limit)
             self._dispatch([row for row in rows if not self.window.is_claimed((row.message.id, row.position))])
             if len(rows) < limit:
-                self.window.all_read(domain)
+                self.window.all_read(domain, marks=marks)
             else:
                 self.window.later(domain)
 

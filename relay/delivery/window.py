@@ -19,11 +19,16 @@ Claim = tuple[str, int]
 
 @dataclass(slots=True)
 class Domain:
-    """claimed: recipients in memory. more: due ones are on disk. parked_until: POSIX seconds; 0 when not parked."""
+    """claimed: recipients in memory. more: due ones are on disk. parked_until: POSIX seconds; 0 when not parked.
+
+    marks: how often `more` was said. urged: an operator wants it tried, whatever its site's trouble.
+    """
 
     claimed: int = 0
     more: bool = False
     parked_until: float = 0.0
+    marks: int = 0
+    urged: bool = False
 
 
 class Window:
@@ -94,7 +99,9 @@ class Window:
 
     def mark_more(self, domain: str) -> None:
         """Due recipients of the domain are on disk and not here."""
-        self._domains.setdefault(domain, Domain()).more = True
+        state = self._domains.setdefault(domain, Domain())
+        state.more = True
+        state.marks += 1
         self._more[domain] = None
 
     def park(self, domain: str, *, until: float) -> None:
@@ -102,17 +109,32 @@ class Window:
         self.mark_more(domain)
         self._domains[domain].parked_until = until
 
-    def unpark(self, domain: str) -> None:
-        """An operator wants it tried now."""
-        if domain in self._domains:
-            self._domains[domain].parked_until = 0.0
+    def urge(self, domain: str) -> None:
+        """An operator wants it read and tried now."""
+        self.mark_more(domain)
+        state = self._domains[domain]
+        state.parked_until = 0.0
+        state.urged = True
 
-    def all_read(self, domain: str) -> None:
-        """Every due recipient of the domain is claimed."""
-        self._more.pop(domain, None)
+    def take_urge(self, domain: str) -> bool:
+        """Whether an operator wanted it tried now; asked once."""
         state = self._domains.get(domain)
-        if state is None:
+        if state is None or not state.urged:
+            return False
+        state.urged = False
+        return True
+
+    def marks(self, domain: str) -> int:
+        """To be given to `all_read`, from before the reading."""
+        state = self._domains.get(domain)
+        return state.marks if state else 0
+
+    def all_read(self, domain: str, *, marks: int) -> None:
+        """Every due recipient of the domain is claimed, but for what was marked since."""
+        state = self._domains.get(domain)
+        if state is None or state.marks != marks:
             return
+        self._more.pop(domain, None)
         state.more = False
         if not state.claimed:
             del self._domains[domain]

@@ -21,7 +21,7 @@ def test_a_domain_with_more_on_disk_is_read_again_once_half_of_its_share_is_free
     for number in range(window.per_domain // 2):
         window.release("big.example", ("big.example", number))
     assert window.readable(now=0.0, limit=10) == ["big.example"]
-    window.all_read("big.example")
+    window.all_read("big.example", marks=window.marks("big.example"))
     assert window.readable(now=0.0, limit=10) == []
 
 
@@ -36,8 +36,19 @@ def test_a_parked_domain_is_not_read_before_its_time_nor_given_fresh_mail() -> N
 def test_an_operator_can_have_a_parked_domain_read_at_once() -> None:
     window = Window(4000)
     window.park("dead.example", until=100.0)
-    window.unpark("dead.example")
+    window.urge("dead.example")
     assert window.readable(now=1.0, limit=10) == ["dead.example"]
+    assert window.take_urge("dead.example")
+    assert not window.take_urge("dead.example")
+
+
+def test_what_is_marked_while_a_domain_is_read_is_read_again() -> None:
+    window = Window(4000)
+    window.mark_more("busy.example")
+    marks = window.marks("busy.example")
+    window.mark_more("busy.example")
+    window.all_read("busy.example", marks=marks)
+    assert window.readable(now=0.0, limit=10) == ["busy.example"]
 
 
 def test_fresh_mail_finds_room_when_old_mail_has_filled_the_window() -> None:
