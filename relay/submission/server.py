@@ -184,9 +184,7 @@ class SubmissionServer:
             self._look_whether_empty()
 
     def start_tls(self, connection: Connection) -> None:
-        self._tasks.create_task(
-            connection.upgrade(self.tls_context(), within=self._config.submission.limits.handshake)
-        )
+        self._tasks.create_task(connection.upgrade(self.tls_context(), within=self._config.submission.limits.handshake))
 
     def tls_context(self) -> ssl.SSLContext:
         if self.certificates is None:

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import time
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
@@ -79,11 +80,13 @@ def test_the_exchange_ends_and_commands_go_on(house: House) -> None:
         pytest.param({}, Failure.WRONG, id="a wrong secret"),
         pytest.param({"state": State.REVOKED}, Failure.REVOKED, id="revoked"),
         pytest.param({"expires_at": NOW - 1}, Failure.EXPIRED, id="expired"),
-        pytest.param({"networks": (ip_network("198.51.100.0/24"),)}, Failure.NETWORK, id="from a network it may not use"),
+        pytest.param(
+            {"networks": (ip_network("198.51.100.0/24"),)}, Failure.NETWORK, id="from a network it may not use"
+        ),
         pytest.param({"login": "another"}, Failure.UNKNOWN, id="an unknown login"),
     ],
 )
-def test_every_refusal_reads_the_same(house: House, fields: dict[str, object], failure: Failure) -> None:
+def test_every_refusal_reads_the_same(house: House, fields: dict[str, Any], failure: Failure) -> None:
     house.grant(credential(**fields))
     secret = "wrong" if failure is Failure.WRONG else SECRET
     assert exchange(house, b"AUTH PLAIN " + plain("shop", secret)) == INVALID

@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,7 @@ def no_file() -> IncomingFile:
     raise AssertionError("no file is wanted")
 
 
-def content_of(
-    pieces: list[bytes], bounds: Bounds = BOUNDS, incoming: Callable[[], IncomingFile] = no_file
-) -> Content:
+def content_of(pieces: list[bytes], bounds: Bounds = BOUNDS, incoming: Callable[[], IncomingFile] = no_file) -> Content:
     content = Content(bounds, incoming)
     for piece in pieces:
         content.add(piece)
@@ -87,7 +86,9 @@ def test_long_lines_are_counted_once_each(lines: list[int], size: int) -> None:
     ("octets", "text"),
     [
         pytest.param(b"A: b\r\n\r\n" + b"x" * 65537, "A line is longer than 65536 octets", id="a line without end"),
-        pytest.param(b"A: b\r\n" + b"C: d\r\n" * 400, "The header is larger than 2000 octets", id="a header without end"),
+        pytest.param(
+            b"A: b\r\n" + b"C: d\r\n" * 400, "The header is larger than 2000 octets", id="a header without end"
+        ),
         pytest.param(b"A: b\r\n" + b"C: d\r\n" * 400 + b"\r\n", "The header is larger than 2000 octets", id="a header"),
         pytest.param(b"A: b\r\n\r\n" + b"x\r\n" * 400_000, "The message is larger than 1000000 octets", id="a body"),
         pytest.param(b"A: \0\r\n\r\n", "The message has a NUL (RFC 5321 4.5.2)", id="a NUL in the header"),
@@ -96,18 +97,14 @@ def test_long_lines_are_counted_once_each(lines: list[int], size: int) -> None:
 )
 def test_bounds(octets: bytes, text: str, tmp_path: Path) -> None:
     for size in (1000, 10_000_000):
-        files: list[IncomingFile] = []
-
-        def incoming(made: list[IncomingFile] = files) -> IncomingFile:
-            made.append(IncomingFile(tmp_path / f"{size}-{len(made)}"))
-            return made[-1]
-
-        content = content_of([octets[at : at + size] for at in range(0, len(octets), size)], incoming=incoming)
+        path = tmp_path / str(size)
+        pieces = [octets[at : at + size] for at in range(0, len(octets), size)]
+        content = content_of(pieces, incoming=partial(IncomingFile, path))
         assert content.problem is not None
         assert content.problem.text == text
         assert content.problem.is_permanent
         assert (content.header, content.body, content.file) == (b"", b"", None)
-        assert not any(file.path.exists() for file in files)
+        assert not path.exists()
 
 
 def test_a_body_over_64_kib_is_in_a_file_with_the_same_octets() -> None:

@@ -1,6 +1,7 @@
 """Behaviour over real sockets and real TLS, row by row."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import struct
@@ -165,7 +166,13 @@ async def test_a_message_by_bdat_in_one_write(house: House, issued: Issued, trus
         wire = await on_465(up, trust)
         await wire.login()
         group = ENVELOPE + b"BDAT 10\r\n" + MESSAGE[:10] + b"BDAT %d LAST\r\n" % (len(MESSAGE) - 10) + MESSAGE[10:]
-        assert await wire.say(group + b"QUIT\r\n", 5) == ["250 2.1.0", "250 2.1.5", "250 2.0.0", "250 2.0.0", "221 2.0.0"]
+        assert await wire.say(group + b"QUIT\r\n", 5) == [
+            "250 2.1.0",
+            "250 2.1.5",
+            "250 2.0.0",
+            "250 2.0.0",
+            "221 2.0.0",
+        ]
         await wire.close()
     assert house.inbox.messages[0].body == b"Hello\r\n"
 
@@ -299,10 +306,10 @@ async def test_a_client_that_does_not_read_is_not_read_from(house: House, issued
         small.setblocking(False)
         loop = asyncio.get_running_loop()
         sent = 0
-        with pytest.raises(TimeoutError):
+        await loop.sock_sendall(small, b"EHLO c\r\n")
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                await loop.sock_sendall(small, b"EHLO c\r\n")
-                while sent < 100_000_000:
+                while sent < 60_000_000:
                     await loop.sock_sendall(small, b"NOOP\r\n" * 10_000)
                     sent += 60_000
         assert sent < 60_000_000
@@ -410,8 +417,7 @@ async def test_draining(house: House, issued: Issued, trust: ssl.SSLContext) -> 
         draining = asyncio.create_task(up.server.drain(seconds=5.0))
         assert await idle.replies(1) == ["421 4.3.2"]
         with pytest.raises(ConnectionError):
-            late = await Wire.to(up.starttls)
-            await late.reply()
+            await Wire.to(up.starttls)
         assert await busy.say(b"DATA\r\n") == ["354"]
         busy.writer.write(MESSAGE + b".\r\n")
         house.inbox.gate.set()

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from relay.submission.dot import DotReader
 
 PIECES = st.lists(
-    st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"\r\n..", b"a", b"bc", b"\0", b"\xff"]) | st.binary(max_size=9),
+    st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"\r\n..", b"a", b"bc", b"\0", b"\xff"])
+    | st.binary(max_size=9),
     max_size=30,
 )
 
@@ -37,7 +38,9 @@ def read(pieces: list[bytes]) -> tuple[bytes, bytes | None]:
 
 
 @given(pieces=PIECES, at=st.lists(st.integers(0, 200)), beyond=st.binary(max_size=20))
-def test_any_content_comes_out_as_it_went_in_however_it_is_cut(pieces: list[bytes], at: list[int], beyond: bytes) -> None:
+def test_any_content_comes_out_as_it_went_in_however_it_is_cut(
+    pieces: list[bytes], at: list[int], beyond: bytes
+) -> None:
     content = b"".join(pieces)
     content += b"" if content.endswith(b"\r\n") or not content else b"\r\n"
     assert read(cut(stuffed(content) + beyond, at)) == (content, beyond)

@@ -33,7 +33,9 @@ def taken(rates: Rates, limits: Limits, at: list[float]) -> list[float]:
         pytest.param(Limits(), [0.0] * 5, [0.0] * 5, id="no limit"),
         pytest.param(Limits(second=2), [0.0, 0.0, 0.0], [0.0, 0.0, 0.5], id="two a second"),
         pytest.param(Limits(second=2), [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.5], id="the bucket fills"),
-        pytest.param(Limits(second=2), [0.0, 9.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.5], id="... and holds no more than a second's"),
+        pytest.param(
+            Limits(second=2), [0.0, 9.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.5], id="... and holds no more than a second's"
+        ),
         pytest.param(Limits(hour=2), [0.0, 1.0, 2.0], [0.0, 0.0, 3598.0], id="two an hour"),
         pytest.param(Limits(hour=2), [0.0, 1800.0, 3599.0, 3600.0], [0.0, 0.0, 1.0, 0.0], id="the hour slides"),
         pytest.param(Limits(day=1), [0.0, 1440.0, 86400.0], [0.0, 84960.0, 0.0], id="one a day"),
@@ -104,7 +106,9 @@ def test_credentials_that_have_gone_quiet_are_forgotten() -> None:
     ("limits", "seconds", "text"),
     [
         pytest.param(Limits(hour=100), 340.2, "may send 100 per hour; try again in 341 seconds", id="an hour"),
-        pytest.param(Limits(second=5, day=1000), 0.2, "may send 5 per second, 1000 per day; try again in 1 sec", id="two"),
+        pytest.param(
+            Limits(second=5, day=1000), 0.2, "may send 5 per second, 1000 per day; try again in 1 sec", id="two"
+        ),
     ],
 )
 def test_excess_is_transient_and_says_when_to_come_again(limits: Limits, seconds: float, text: str) -> None:

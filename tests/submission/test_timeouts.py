@@ -34,7 +34,9 @@ def verdicts(talk: Talk, steps: list[tuple[float, bytes]]) -> list[str]:
         pytest.param([(50.0, b"AUTH PLA")], [""], id="within a line"),
     ],
 )
-def test_before_auth_there_is_a_time_in_all(house: House, steps: list[tuple[float, bytes]], expected: list[str]) -> None:
+def test_before_auth_there_is_a_time_in_all(
+    house: House, steps: list[tuple[float, bytes]], expected: list[str]
+) -> None:
     assert verdicts(Talk(house), steps) == expected
 
 
@@ -42,7 +44,9 @@ def test_before_auth_there_is_a_time_in_all(house: House, steps: list[tuple[floa
     ("steps", "expected"),
     [
         pytest.param([(1.0, b""), (300.0, b""), (301.0, b"")], ["", "", "421 4.4.2"], id="idle for 5 min"),
-        pytest.param([(1.0, b""), (299.0, b"NOOP\r\n"), (598.0, b""), (599.0, b"")], ["", "", "", "421 4.4.2"], id="later"),
+        pytest.param(
+            [(1.0, b""), (299.0, b"NOOP\r\n"), (598.0, b""), (599.0, b"")], ["", "", "", "421 4.4.2"], id="later"
+        ),
         pytest.param([(1.0, b""), (200.0, b"N"), (400.0, b"O"), (650.0, b"O")], ["", "", "", ""], id="slow typing"),
     ],
 )

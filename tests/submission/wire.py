@@ -64,7 +64,9 @@ class Monotonic:
         return self.time
 
 
-def config_for(opened: Opened, issued: Issued, submission: dict[str, Any], additional: tuple[Issued, ...] = ()) -> Config:
+def config_for(
+    opened: Opened, issued: Issued, submission: dict[str, Any], additional: tuple[Issued, ...] = ()
+) -> Config:
     table = {
         "starttls": [name_of(each) for each in opened.starttls],
         "tls": [name_of(each) for each in opened.tls],
@@ -107,7 +109,7 @@ async def running(
         await server.start(opened)
         ports = [each[0].getsockname()[1] for each in (opened.starttls, opened.tls, opened.trusted)]
         try:
-            yield Running(server, house, clock, *ports, config)
+            yield Running(server, house, clock, ports[0], ports[1], ports[2], config)
         finally:
             house.inbox.gate.set()
             await server.drain(seconds=1.0)
@@ -123,7 +125,9 @@ class Wire:
         self.writer = writer
 
     @classmethod
-    async def to(cls, port: int, *, context: ssl.SSLContext | None = None, name: str = "relay.test", **more: Any) -> "Wire":
+    async def to(
+        cls, port: int, *, context: ssl.SSLContext | None = None, name: str = "relay.test", **more: Any
+    ) -> "Wire":
         """context: for TLS from the first octet."""
         async with asyncio.timeout(WITHIN):
             server_hostname = name if context is not None else None
@@ -138,7 +142,7 @@ class Wire:
             while True:
                 line = (await self.reader.readline()).decode()
                 if not line.endswith("\r\n"):
-                    raise EOFError(f"closed after {lines + [line]}")
+                    raise EOFError(f"closed after {[*lines, line]}")
                 lines.append(line[:-2])
                 if line[3:4] == " ":
                     return "\n".join(lines)
@@ -199,5 +203,5 @@ def _code(reply: str) -> str:
 async def until(condition: Callable[[], bool]) -> None:
     """A deadline instead of a fixed sleep."""
     async with asyncio.timeout(WITHIN):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is inside the server, and gives no event
             await asyncio.sleep(0.005)
