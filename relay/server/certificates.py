@@ -4,7 +4,7 @@ Clients verify the certificate against a file they are told of, so the first mes
 real certificate takes its place without any other change. P-256: half the work of a handshake with RSA.
 """
 
-import datetime
+import datetime as dt
 import ipaddress
 import os
 from pathlib import Path
@@ -14,43 +14,64 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+CA = "ca.pem"
+CHAIN = "fullchain.pem"
+KEY = "privkey.pem"
+
 CA_DAYS = 3650
 LEAF_DAYS = 825  # what verifiers commonly accept
 
 
-def make_local_tls(directory: Path, *, hostname: str, now: datetime.datetime) -> None:
-    """Writes ca.pem, fullchain.pem and privkey.pem (0600) into `directory`. The CA's key is not kept: nothing else is
-    signed.
+def make_local_tls(directory: Path, *, hostname: str, now: dt.datetime) -> None:
+    """Writes ca.pem, privkey.pem (0600) and, when those are there, fullchain.pem into `directory`.
+
+    The CA's key is not kept: nothing else is signed. Raises OSError.
     """
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Relay local CA of {hostname}"[:64])])
-    ca = (
-        _builder(ca_name, ca_name, ca_key.public_key(), now, days=CA_DAYS)
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca = _authority(ca_key, f"Relay local CA of {hostname}"[:64], now)
+    leaf = _leaf(key, hostname, now, issuer=ca, signer=ca_key)
+    directory.mkdir(parents=True, exist_ok=True)
+    ca_pem, leaf_pem = (each.public_bytes(serialization.Encoding.PEM) for each in (ca, leaf))
+    (directory / CA).write_bytes(ca_pem)
+    _write_private(directory / KEY, key)
+    (directory / CHAIN).write_bytes(leaf_pem + ca_pem)
+
+
+def _authority(key: ec.EllipticCurvePrivateKey, common_name: str, now: dt.datetime) -> x509.Certificate:
+    name = _named(common_name)
+    return (
+        _builder(name, name, key.public_key(), now, days=CA_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(signs=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
+        .sign(key, hashes.SHA256())
     )
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname[:64])])
-    leaf = (
-        _builder(name, ca_name, key.public_key(), now, days=LEAF_DAYS)
+
+
+def _leaf(
+    key: ec.EllipticCurvePrivateKey,
+    hostname: str,
+    now: dt.datetime,
+    *,
+    issuer: x509.Certificate,
+    signer: ec.EllipticCurvePrivateKey,
+) -> x509.Certificate:
+    return (
+        _builder(_named(hostname[:64]), issuer.subject, key.public_key(), now, days=LEAF_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(_names(hostname)), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
     )
-    directory.mkdir(parents=True, exist_ok=True)
-    ca_pem, leaf_pem = (each.public_bytes(serialization.Encoding.PEM) for each in (ca, leaf))
-    (directory / "ca.pem").write_bytes(ca_pem)
-    (directory / "fullchain.pem").write_bytes(leaf_pem + ca_pem)
-    _write_private(directory / "privkey.pem", key)
+
+
+def _named(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime, *, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, *, days: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -58,8 +79,9 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

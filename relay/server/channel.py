@@ -3,7 +3,7 @@
 Frames are four octets of length and a msgpack array: [number, verb, arguments] asks, [number, null, result] answers,
 number 0 tells without an answer. Both ends ask. A handler that raises ends the process that has the bug, not the
 peer's question: the TaskGroup that owns it sees the error. When the other end is gone every open question raises
-`Gone`.
+`Gone`; what is told then is lost, as it would be a moment later.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ class Channel(asyncio.Protocol):
         self._open: dict[int, asyncio.Future[Any]] = {}
 
     async def ask(self, verb: str, *arguments: Any) -> Any:
+        """Raises Gone."""
         if self.ended.is_set():
             raise Gone(verb)
         number = next(self._numbers)
@@ -51,13 +52,14 @@ class Channel(asyncio.Protocol):
             self._write([0, verb, arguments])
 
     def close(self) -> None:
+        """After what was written is on its way."""
         if self._transport is not None:
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)  # uvloop's is none by inheritance
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.ended.set()
         for answer in self._open.values():
             if not answer.done():
@@ -65,12 +67,13 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while len(self._buffer) >= 4:
+        while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
-            if len(self._buffer) < 4 + length:
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
                 return
-            frame = bytes(self._buffer[4 : 4 + length])
-            del self._buffer[: 4 + length]
+            frame = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
             self._frame(*msgspec.msgpack.decode(frame))
 
     def _frame(self, number: int, verb: str | None, content: Any) -> None:

@@ -4,6 +4,8 @@ A stream socket `shard-N/control.sock`, 0600, beside the lock that proves owners
 "parameters": {...}}, one answers, {"result": {...}} or {"error": ..., "remedy": ..., "exit_code": ...}; then the
 connection ends. The peer's uid is checked as well (SO_PEERCRED): root and the owner may. A path longer than a socket
 address can be (108 octets) is reached through /proc/self/fd.
+
+What a command asked for is done whether or not the command waits for the answer.
 """
 
 import asyncio
@@ -17,12 +19,16 @@ from typing import Any
 import msgspec
 
 from relay.errors import PermissionRefused, RelayError, SpoolError, Unavailable
+from relay.log import Log
+from relay.server.carried import as_values, from_values
 
 SOCKET = "control.sock"
-LINE_LIMIT = 64 * 1024 * 1024
-ANSWER_WITHIN = 60.0
+LINE_LIMIT = 256 * 1024 * 1024
+ANSWER_WITHIN = 600.0  # an order over a million recipients; a worker that hangs is ended before by its supervisor
+FINISH_WITHIN = 5.0
 
 Verb = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
 async def call(spool_directory: Path, shard: int, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -49,79 +55,104 @@ async def call(spool_directory: Path, shard: int, verb: str, parameters: dict[st
 
 
 def _result(line: bytes, directory: Path) -> dict[str, Any]:
-    if not line:
+    if not line.endswith(b"\n"):
         raise Unavailable(f"the server that owns {directory} ended before it answered", remedy="ask again")
     answer: dict[str, Any] = msgspec.json.decode(line)
     if "error" in answer:
-        error = RelayError(answer["error"], remedy=answer["remedy"])
-        error.exit_code = answer["exit_code"]
-        raise error
+        raise from_values(answer)
     result: dict[str, Any] = answer["result"]
     return result
 
 
 async def _connect(directory: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{SOCKET}", limit=LINE_LIMIT)
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await asyncio.open_unix_connection(f"/proc/self/fd/{descriptor}/{SOCKET}", limit=LINE_LIMIT)
+        finally:
+            os.close(descriptor)
     except PermissionError:
         raise PermissionRefused(
             f"{directory / SOCKET} may not be opened", remedy="run the command as root or as the relay's user"
         ) from None
-    finally:
-        os.close(descriptor)
 
 
 class ControlServer:
-    """Listens in a shard's directory for as long as the shard is owned."""
+    """Listens in a shard's directory for as long as the shard is owned. `tasks` owns the commands under way."""
 
-    def __init__(self, directory: Path, answer: Verb) -> None:
+    def __init__(self, directory: Path, answer: Verb, *, tasks: asyncio.TaskGroup, log: Log) -> None:
         self._directory = directory
         self._answer = answer
+        self._tasks = tasks
+        self._log = log
         self._server: asyncio.Server | None = None
+        self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, sock=_bind(self._directory), limit=LINE_LIMIT)
+        """Raises SpoolError."""
+        self._server = await asyncio.start_unix_server(self._accept, sock=_bind(self._directory), limit=LINE_LIMIT)
 
     async def close(self) -> None:
+        """Take no more; those under way are finished, or given up after FINISH_WITHIN."""
         if self._server is None:
             return
         self._server.close()
-        (self._directory / SOCKET).unlink(missing_ok=True)
+        (self._directory / SOCKET).unlink(missing_ok=True)  # ours still: the lock is held
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=FINISH_WITHIN)
+            for task in late:
+                task.cancel()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._tasks.create_task(self._serve(reader, writer))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if _may_command(writer.get_extra_info("socket")):
-                line = await reader.readline()
-                if line:
-                    writer.write(await self._reply(line) + b"\n")
-                    await writer.drain()
+            answer = await self._reply(writer.get_extra_info("socket"), reader)
+            if answer:
+                writer.write(msgspec.json.encode(answer) + b"\n")
+                await writer.drain()
         except ConnectionError:
-            return  # the command was interrupted; what it asked for is done all the same
+            return  # nobody waits for the answer
         finally:
             writer.close()
 
-    async def _reply(self, line: bytes) -> bytes:
+    async def _reply(self, peer: socket.socket, reader: asyncio.StreamReader) -> dict[str, Any] | None:
         try:
+            _refuse_strangers(peer)
+            line = await reader.readline()
+            if not line.endswith(b"\n"):
+                return None  # it left before it had asked
             question: dict[str, Any] = msgspec.json.decode(line)
-            return msgspec.json.encode({"result": await self._answer(question["verb"], question["parameters"])})
+            return {"result": await self._answer(question["verb"], question["parameters"])}
+        except ConnectionError:
+            raise
         except RelayError as error:
-            return msgspec.json.encode({"error": error.text, "remedy": error.remedy, "exit_code": error.exit_code})
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
-            answer = {
+            return as_values(error)
+        except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError, ValueError) as error:
+            return {
                 "error": f"the question cannot be understood: {error!r}",
                 "remedy": "use the same version of relay",
                 "exit_code": os.EX_PROTOCOL,
             }
-            return msgspec.json.encode(answer)
+        except Exception as error:  # noqa: BLE001 - a bug met by one command must not end the worker
+            self._log.exception("command broke", error)
+            return {
+                "error": f"the server met an error of its own: {type(error).__name__}",
+                "remedy": "its log has the details",
+                "exit_code": os.EX_SOFTWARE,
+            }
 
 
 def _bind(directory: Path) -> socket.socket:
     path = directory / SOCKET
-    path.unlink(missing_ok=True)  # a dead owner's; ours is the lock
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = -1
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
+        path.unlink(missing_ok=True)  # a dead owner's; ours is the lock
+        descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         os.fchmod(listener.fileno(), 0o600)  # before bind: the file is never wider
         listener.bind(f"/proc/self/fd/{descriptor}/{SOCKET}")
         path.chmod(0o600)
@@ -132,10 +163,14 @@ def _bind(directory: Path) -> socket.socket:
             f"{path} cannot be made: {error.strerror}", remedy="the spool must be writable by the relay's user"
         ) from error
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     return listener
 
 
-def _may_command(peer: socket.socket) -> bool:
-    _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return uid in (0, os.geteuid())
+def _refuse_strangers(peer: socket.socket) -> None:
+    _, uid, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    if uid not in (0, os.geteuid()):
+        raise PermissionRefused(
+            f"uid {uid} may not give commands to this relay", remedy="run the command as root or as the relay's user"
+        )

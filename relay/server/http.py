@@ -2,7 +2,8 @@
 
 /healthz says that the event loop answers: a container's runtime restarts what does not. /readyz says whether mail is
 taken, and if not, why, one reason a line: a load balancer sends clients elsewhere. /metrics answers for the machine,
-whichever worker is asked. Beyond loopback every page but /healthz wants the bearer token of `http.token_file`.
+whichever worker is asked. Where `http.token_file` is set, as it must be beyond loopback, every page but /healthz
+wants its bearer token (RFC 6750 2.1).
 """
 
 import hmac
@@ -15,6 +16,7 @@ Reasons = Callable[[], Sequence[str]]
 Render = Callable[[], Awaitable[bytes]]
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+CLOSE_WITHIN = 1.0
 
 
 class Http:
@@ -23,23 +25,32 @@ class Http:
     def __init__(self, *, not_ready: Reasons, metrics: Render, token: str) -> None:
         self._not_ready = not_ready
         self._metrics = metrics
-        self._token = token.encode()
+        self._token = token
         self._runner: web.AppRunner | None = None
+        self._site: web.SockSite | None = None
 
     async def start(self, listener: socket) -> None:
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._page)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_WITHIN)
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        self._site = await _listen(self._runner, listener)
+
+    async def reload(self, listener: socket | None, *, token: str) -> None:
+        """listener: the new one, None where it stays."""
+        self._token = token
+        if listener is not None and self._runner is not None:
+            before, self._site = self._site, await _listen(self._runner, listener)
+            if before is not None:
+                await before.stop()
 
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
 
-    async def _healthz(self, request: web.Request) -> web.Response:
+    async def _healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, request: web.Request) -> web.Response:
@@ -55,6 +66,17 @@ class Http:
 
     def _authorize(self, request: web.Request) -> None:
         """Raises 401."""
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
-        if self._token and not hmac.compare_digest(given, self._token):
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        is_right = hmac.compare_digest(_octets(given.strip()), _octets(self._token))
+        if self._token and not (is_right and scheme.lower() == "bearer"):
             raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"}, text="a bearer token is required\n")
+
+
+async def _listen(runner: web.AppRunner, listener: socket) -> web.SockSite:
+    site = web.SockSite(runner, listener)
+    await site.start()
+    return site
+
+
+def _octets(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")  # as aiohttp decoded the header

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config.models import Address, SubmissionLimits
+from relay.errors import SpoolError
 
 WANTED_FILES = 65536
 
@@ -46,12 +47,12 @@ def _lines(path: str) -> list[str]:
 
 def ipv6_source() -> str:
     """The address this machine would send from to the IPv6 Internet, "" without a route. Sends nothing."""
-    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("2001:500:2f::f", 53))
-        except OSError:
-            return ""
-        return str(probe.getsockname()[0])
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:500:2f::f", 53))  # f.root-servers.net; any address of the Internet would do
+            return str(probe.getsockname()[0])
+    except OSError:  # no route, or no IPv6 in this kernel
+        return ""
 
 
 def raise_file_limit() -> int:
@@ -80,7 +81,11 @@ class DiskSpace:
 
 
 def disk_space(directory: Path) -> DiskSpace:
-    status = os.statvfs(directory)
+    """Raises SpoolError."""
+    try:
+        status = os.statvfs(directory)
+    except OSError as error:
+        raise SpoolError(f"the disk of {directory} cannot be asked for its free space: {error.strerror}") from error
     return DiskSpace(
         free=status.f_bavail * status.f_frsize,
         total=status.f_blocks * status.f_frsize,

@@ -1,12 +1,14 @@
 """server.quickstart: from nothing to a delivered message, asking nothing.
 
 Writes only what is missing: relay.toml, a local CA with a certificate, a sender domain with its keys, a first
-credential. The ports are 587 and 465 where they may be bound, else 2587 and 2465. Mail for the reserved domain
+credential; a certificate only where its own relay.toml names it. The ports are 587 and 465 where they may be bound,
+else 2587 and 2465. Mail for the reserved domain
 simulator.test goes to the built-in receiver through an ordinary route, so what the test message shows is the true way
 out.
 """
 
-import datetime
+import datetime as dt
+import json
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +16,26 @@ from pathlib import Path
 from relay.config.load import load
 from relay.config.models import Config
 from relay.dkim import generate_keys, public_record
+from relay.errors import PermissionRefused
 from relay.mail.address import Pattern
 from relay.registry.domains import NewKey
 from relay.registry.store import Registry
-from relay.server.certificates import make_local_tls
+from relay.server.certificates import CA, CHAIN, KEY, make_local_tls
 from relay.server.directory import prepare
 
 DOMAIN = "quickstart.test"
 CREDENTIAL = "first"
 USUAL = (587, 465)
 UNPRIVILEGED = (2587, 2465)
+HTTP = range(8025, 8035)
+TLS = "tls"  # its directory, beside relay.toml
 
 TEMPLATE = """\
 # Written by the quick start. relay.toml.example has every key with its default.
 
 [server]
 hostname = "{hostname}"
-spool = "{spool}"
+spool = {spool}
 workers = 1
 
 [submission]                     # loopback only: put "0.0.0.0:{starttls}" here to take mail from other machines
@@ -38,9 +43,9 @@ starttls = ["127.0.0.1:{starttls}"]
 tls = ["127.0.0.1:{tls}"]
 
 [tls]                            # made for this machine; put a real certificate here when there is one
-certificate = "tls/fullchain.pem"
-key = "tls/privkey.pem"
-ca = "tls/ca.pem"
+certificate = {certificate}
+key = {key}
+ca = {ca}
 
 [[route]]                        # the built-in receiving server, for trying things out
 recipient_domain = "simulator.test"
@@ -51,10 +56,10 @@ recipient_domain = "{domain}"
 via = "discard"
 
 [http]
-listen = "127.0.0.1:8025"
+listen = "127.0.0.1:{http}"
 
 [log]
-file = "{spool}/relay.log"
+file = {log}
 """
 
 
@@ -74,24 +79,58 @@ class Prepared:
 
 async def prepare_all(config_path: Path, *, spool: Path, now: float) -> Prepared:
     """Raises RelayError."""
-    wrote = not config_path.exists()
-    if wrote:
-        _write_config(config_path, spool)
-    config = load(config_path)
-    if not config.tls.certificate.exists():
-        moment = datetime.datetime.fromtimestamp(now, tz=datetime.UTC)
-        make_local_tls(config.tls.certificate.parent, hostname=config.server.hostname, now=moment)
-    prepare(config.server.spool)
+    wrote, config = _files(config_path, spool, now)
     login, secret = await _first_credential(config, now)
     ports = {int(listen.rpartition(":")[2]) for listen in config.submission.starttls}
     return Prepared(config, login, secret, usual_ports=USUAL[0] in ports, wrote_config=wrote)
 
 
+def _files(config_path: Path, spool: Path, now: float) -> tuple[bool, Config]:
+    """Whether relay.toml was missing, and what it says."""
+    try:
+        wrote = not config_path.exists()
+        if wrote:
+            _write_config(config_path, spool)
+        config = load(config_path)
+        if _is_ours(config, config_path) and not config.tls.certificate.exists():
+            moment = dt.datetime.fromtimestamp(now, tz=dt.UTC)
+            make_local_tls(config.tls.certificate.parent, hostname=config.server.hostname, now=moment)
+    except OSError as error:
+        raise PermissionRefused(
+            f"{error.filename or config_path} cannot be written: {error.strerror}",
+            remedy="make the directory writable for this user, or name another file with --config",
+        ) from error
+    prepare(config.server.spool)
+    return wrote, config
+
+
+def _is_ours(config: Config, path: Path) -> bool:
+    """Whether the certificate is the one that the quick start makes; an operator's own is never made up."""
+    directory = path.absolute().parent / TLS
+    return (config.tls.certificate, config.tls.key) == (directory / CHAIN, directory / KEY)
+
+
 def _write_config(path: Path, spool: Path) -> None:
     starttls, tls = USUAL if all(_may_bind(port) for port in USUAL) else UNPRIVILEGED
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = TEMPLATE.format(hostname=_hostname(), spool=spool.resolve(), starttls=starttls, tls=tls, domain=DOMAIN)
+    directory = spool.resolve()
+    text = TEMPLATE.format(
+        hostname=_hostname(),
+        spool=_quoted(directory),
+        log=_quoted(directory / "relay.log"),
+        starttls=starttls,
+        tls=tls,
+        certificate=_quoted(f"{TLS}/{CHAIN}"),
+        key=_quoted(f"{TLS}/{KEY}"),
+        ca=_quoted(f"{TLS}/{CA}"),
+        http=next((port for port in HTTP if _may_bind(port)), HTTP[0]),
+        domain=DOMAIN,
+    )
     path.write_text(text, encoding="utf-8")
+
+
+def _quoted(text: Path | str) -> str:
+    return json.dumps(str(text), ensure_ascii=False)  # a basic string of TOML's
 
 
 def _may_bind(port: int) -> bool:

@@ -82,7 +82,7 @@ def serve(
     count = workers_of(config)
     listening = open_all(config, inherited_sockets(environment))
     setting = Setting(config_path, config, listening, count, SessionTable(workers=count), log)
-    notifier = Notifier(environment)
+    notifier = Notifier(environment, log)
     gc.collect()
     gc.freeze()
     if count == 1:

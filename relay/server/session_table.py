@@ -5,22 +5,26 @@ nothing is locked; a count is the sum over the columns. A key has two cells by t
 of both sums (a count-min sketch): two keys that share one cell hardly ever share the other, and a collision can only
 make a limit stricter. Two workers that count at the same moment may both pass a limit by one; that is the whole of
 the error. A dead worker's column is cleared by the supervisor.
+
+The two hashes are the lowest and the highest bits of one CRC. Two CRCs with different beginnings would not do: CRC is
+linear, so keys of one length that collide under one beginning collide under every other.
 """
 
 import mmap
 from zlib import crc32
 
-ROWS = 1 << 14
+BITS = 14
+ROWS = 1 << BITS
 _CELLS = 2 * ROWS
-_CELL = 2  # octets; a session limit is far below 65535
+_CELL = 4  # octets
 
 
 class SessionTable:
     """`workers` columns. `of_worker` gives the view that one worker writes."""
 
     def __init__(self, *, workers: int) -> None:
+        self._cells = memoryview(mmap.mmap(-1, workers * _CELLS * _CELL)).cast("I")
         self._workers = workers
-        self._cells = memoryview(mmap.mmap(-1, workers * _CELLS * _CELL)).cast("H")
 
     def of_worker(self, slot: int) -> "WorkerSessions":
         return WorkerSessions(self._cells, workers=self._workers, slot=slot)
@@ -40,7 +44,7 @@ class WorkerSessions:
         self._own = slot * _CELLS
 
     def enter(self, key: str, *, limit: int) -> bool:
-        first, second = _rows(key)
+        first, second = rows(key)
         if self._count(first, second) >= limit:
             return False
         self._cells[self._own + first] += 1
@@ -48,11 +52,11 @@ class WorkerSessions:
         return True
 
     def leave(self, key: str) -> None:
-        for row in _rows(key):
+        for row in rows(key):
             self._cells[self._own + row] -= 1
 
     def count(self, key: str) -> int:
-        return self._count(*_rows(key))
+        return self._count(*rows(key))
 
     def _count(self, first: int, second: int) -> int:
         cells = self._cells
@@ -62,6 +66,7 @@ class WorkerSessions:
         )
 
 
-def _rows(key: str) -> tuple[int, int]:
-    octets = key.encode()
-    return crc32(octets) % ROWS, ROWS + crc32(octets, 0x9E3779B9) % ROWS
+def rows(key: str) -> tuple[int, int]:
+    """A key's two rows, one in each half of a column."""
+    octets = crc32(key.encode())
+    return octets % ROWS, ROWS + (octets >> (32 - BITS))

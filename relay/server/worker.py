@@ -26,9 +26,9 @@ from relay.mail.reply import Reply
 from relay.mail.suppression import Suppression
 from relay.metrics import Metrics, Snapshot, merge, render
 from relay.reception import Signing
+from relay.registry import snapshot as registered
 from relay.registry.credentials import Credential
 from relay.registry.domains import DkimKey
-from relay.registry import snapshot as registered
 from relay.registry.store import Registry
 from relay.registry.suppressions import Suppressions
 from relay.registry.usage import Use
@@ -140,7 +140,7 @@ class Worker:
         share = max(1, config.delivery.connections // self._place.workers // len(self._spools))
         self._shards = [Shard(spool, common=common, share=share) for spool in self._spools]
         self._books = [await self._bookkeeping(shard) for shard in self._shards]
-        self._controls = [self._control(shard) for shard in self._shards]
+        self._controls = [self._control(shard, tasks) for shard in self._shards]
         self._submission = SubmissionServer(config, self._services(), tasks=tasks)
         self._gauges = Gauges(
             spools=self._spools,
@@ -203,9 +203,9 @@ class Worker:
     def _directory(self, shard: Shard) -> Path:
         return self._config.server.spool / f"shard-{shard.spool.shard}"
 
-    def _control(self, shard: Shard) -> ControlServer:
+    def _control(self, shard: Shard, tasks: asyncio.TaskGroup) -> ControlServer:
         operations = Operations(shard, now=self._now)
-        return ControlServer(self._directory(shard), operations.answer)
+        return ControlServer(self._directory(shard), operations.answer, tasks=tasks, log=self._log)
 
     # Running.
 
