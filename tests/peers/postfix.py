@@ -72,6 +72,8 @@ smtpd_tls_received_header = yes
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 smtpd_hard_error_limit = 1000
+debug_peer_list = {debug}
+debug_peer_level = 1
 """
 
 _MASTER = """
@@ -82,6 +84,7 @@ tlsmgr    unix - - n 1000? 1 tlsmgr
 rewrite   unix - - n - - trivial-rewrite
 bounce    unix - - n - 0 bounce
 defer     unix - - n - 0 bounce
+trace     unix - - n - 0 bounce
 error     unix - - n - - error
 virtual   unix - n n - - virtual
 proxymap  unix - - n - - proxymap
@@ -106,6 +109,11 @@ class Postfix:
         """The log's lines with all these words."""
         return [line for line in self.log.splitlines() if all(word in line for word in words)]
 
+    def heard(self, verb: str, word: str) -> str:
+        """The last command of this kind that has this word, as a talkative Postfix logged it."""
+        lines = [line for line in self.logged(f": {verb} ", word) if "]: < " in line]
+        return lines[-1].partition(f": {verb} ")[2] if lines else ""
+
     def mailbox(self, address: str) -> list[bytes]:
         """The messages an address has received, in no order. Line ends are Unix's."""
         local, _, domain = address.rpartition("@")
@@ -123,15 +131,24 @@ class Postfix:
 
 @contextmanager
 def postfix(
-    host: str, port: int, *, domains: Sequence[str], mailboxes: Sequence[str], certificate: Path, key: Path
+    host: str,
+    port: int,
+    *,
+    domains: Sequence[str],
+    mailboxes: Sequence[str],
+    certificate: Path,
+    key: Path,
+    talkative: bool = False,
 ) -> Iterator[Postfix]:
-    """mailboxes: local parts that exist, in each of the domains. UTF-8 domains and local parts are as they are
-    written in an SMTPUTF8 transaction.
+    """mailboxes: local parts that exist, in each of the domains; UTF-8 ones as in an SMTPUTF8 transaction. talkative:
+    every command and reply is in its log.
     """
     directory = Path(tempfile.mkdtemp(prefix="relay-postfix-"))
     directory.chmod(0o755)  # virtual(8) works as nobody; below pytest's own directory it could not
     with _policy_server() as policy:
-        _configure(directory, host, port, domains=domains, policy=policy, certificate=certificate, key=key)
+        _configure(
+            directory, host, port, domains=domains, policy=policy, certificate=certificate, key=key, talkative=talkative
+        )
         _make_mailboxes(directory, domains, mailboxes)
         command = [POSTFIX, "-c", str(directory / "conf"), "start-fg"]
         silent = subprocess.DEVNULL  # it says everything in its log
@@ -147,7 +164,15 @@ def postfix(
 
 
 def _configure(
-    directory: Path, host: str, port: int, *, domains: Sequence[str], policy: int, certificate: Path, key: Path
+    directory: Path,
+    host: str,
+    port: int,
+    *,
+    domains: Sequence[str],
+    policy: int,
+    certificate: Path,
+    key: Path,
+    talkative: bool,
 ) -> None:
     conf = directory / "conf"
     for name in ("conf", "queue", "data"):
@@ -160,6 +185,7 @@ def _configure(
         policy=policy,
         certificate=certificate,
         key=key,
+        debug="127.0.0.0/8" if talkative else "",
     )
     (conf / "main.cf").write_text(main)
     (conf / "master.cf").write_text(_MASTER.format(host=host, port=port))

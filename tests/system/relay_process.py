@@ -26,6 +26,7 @@ from relay.journal.query import Query
 from relay.journal.search import Search
 from relay.mail.address import Pattern
 from relay.mail.event import Event, Kind
+from relay.mail.suppression import Suppression
 from relay.registry.credential_changes import Adjust, unchanged
 from relay.registry.domains import NewKey
 from relay.registry.store import Registry
@@ -211,6 +212,14 @@ class RelayProcess:
                 events += [event for _, event in reader.events(limit=100_000)]
         return events
 
+    def suppressions_to_come(self) -> list[Suppression]:
+        """What the shards have found out and the suppression list does not have yet."""
+        found: list[Suppression] = []
+        for shard in shards_on_disk(self.spool):
+            with SpoolReader(self.spool, shard=shard) as reader:
+                found += [row for _, row in reader.suppressions() if isinstance(row, Suppression)]
+        return found
+
     def event(self, kind: Kind, *, recipient: str = "", message: str = "", within: float = 20.0) -> Event:
         """Wait for one; the first."""
         found = eventually(
@@ -276,22 +285,32 @@ class RelayProcess:
             return smtplib.SMTP_SSL(HOST, self.tls_port, context=self.trust, timeout=20)
         client = smtplib.SMTP(HOST, self.starttls_port, timeout=20)
         client.starttls(context=self.trust)
+        client.ehlo()
+        client.command_encoding = "utf-8"  # for SMTPUTF8
         return client
 
-    def send(self, login: Login, *recipients: str, subject: str = "hello", sender: str = f"app@{DOMAIN}") -> str:
-        """The queue id of a small message."""
+    def send(self, login: Login, *recipients: str, **letter: Any) -> str:
+        """One message in a session of its own, as `submit` says; the queue id."""
         with self.session(login) as client:
-            return submit(client, *recipients, subject=subject, sender=sender)
+            return submit(client, *recipients, **letter)
 
 
-def submit(client: smtplib.SMTP, *recipients: str, subject: str = "hello", sender: str = f"app@{DOMAIN}") -> str:
-    """One transaction in an open session; the queue id."""
-    code, reply = client.mail(sender)
+def submit(
+    client: smtplib.SMTP,
+    *recipients: str,
+    subject: str = "hello",
+    sender: str = f"app@{DOMAIN}",
+    content: bytes = b"",
+    mail_options: Sequence[str] = (),
+    rcpt_options: Sequence[str] = (),
+) -> str:
+    """One transaction in an open session, with a small message or with `content`; the queue id."""
+    code, reply = client.mail(sender, list(mail_options))
     assert code == 250, reply
     for recipient in recipients:
-        code, reply = client.rcpt(recipient)
+        code, reply = client.rcpt(recipient, list(rcpt_options))
         assert code == 250, reply
-    code, reply = client.data(letter(subject, sender))
+    code, reply = client.data(content or letter(subject, sender))
     assert code == 250, reply
     return queue_id(reply)
 

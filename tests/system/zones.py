@@ -19,6 +19,7 @@ def zones() -> dict[str, str]:
         DOMAIN: "@ MX 10 mx.postfix.test.\n" + "".join(_published()),
         "postfix.test": f"@ MX 10 mx\nmx A {POSTFIX_HOST}\n",
         "exim.test": f"@ MX 10 mx\nmx A {EXIM_HOST}\n",
+        "xn--bcher-kva.test": "@ MX 10 mx.postfix.test.\n",  # bücher.test
         "backup.test": f"@ MX 10 dead\n@ MX 20 live\ndead A {NOBODY}\nlive A {POSTFIX_HOST}\n",
         "null.test": "@ MX 0 .\n",
         "implicit.test": f"@ A {POSTFIX_HOST}\n",
