@@ -5,7 +5,7 @@ commit would wait for it, and SQLite would keep its errors to itself. A log of 1
 one no longer stays in the cache (hot path measurements), a shorter one is synced too often. Frames are estimated from
 the rows written, and set right by what each checkpoint reports, since Python has no way to ask.
 
-Once a shard has been still for `STILL_SECONDS` the log is emptied altogether, so that what was erased is not to be
+Once a shard has been still for some seconds the log is emptied altogether, so that what was erased is not to be
 found there either.
 """
 
@@ -19,7 +19,6 @@ from relay.spool.measures import Measures
 QUIET_FRAMES = 1000  # at a moment when nobody waits
 BUSY_FRAMES = 3000  # whoever waits
 PINNED_FRAMES = 4 * BUSY_FRAMES  # readers have kept the log from being used anew: wait for them
-STILL_SECONDS = 5.0
 VACUUM_PAGES = 512  # given back at a time; some milliseconds
 
 
@@ -56,7 +55,8 @@ class Checkpoints:
         """Give back some free pages and empty the log; whether there is more to give back."""
         free: int = self._connection.execute("PRAGMA freelist_count").fetchone()[0]
         if free > VACUUM_PAGES:
-            self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            # execute() would stop after the first page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
         self.empty()
         return free > 2 * VACUUM_PAGES
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from relay.errors import SpoolError
 from relay.spool import failure
-from relay.spool.checkpoint import STILL_SECONDS, Checkpoints
+from relay.spool.checkpoint import Checkpoints
 from relay.spool.disk import DiskThread
 from relay.spool.group import Group
 from relay.spool.measures import Measures
@@ -63,6 +63,7 @@ class Committer:
         reserve: Reserve,
         *,
         gap: float,
+        still: float,
         measures: Measures,
         observe: Callable[[float, int], None],
         reached: Reached,
@@ -75,6 +76,7 @@ class Committer:
         self._checkpoints = checkpoints
         self._reserve = reserve
         self._gap = gap
+        self._still = still
         self._measures = measures
         self._observe = observe
         self._reached = reached
@@ -207,7 +209,7 @@ class Committer:
         for operation in self._group.operations:
             operation.end()
         self._count(seconds, self._group)
-        self._watch_for_stillness()
+        self._watch_for_stillness(self._still)
         self._next()
 
     def _count(self, seconds: float, group: Group) -> None:
@@ -249,18 +251,18 @@ class Committer:
         else:
             self._break(error)
 
-    def _watch_for_stillness(self, seconds: float = STILL_SECONDS) -> None:
+    def _watch_for_stillness(self, seconds: float) -> None:
         if self._still_timer is None:
             self._still_timer = self._loop.call_later(seconds, self._look_for_stillness)
 
     def _look_for_stillness(self) -> None:
         self._still_timer = None
-        if self._state is State.IDLE and self._loop.time() - self._last_commit >= STILL_SECONDS:
+        if self._state is State.IDLE and self._loop.time() - self._last_commit >= self._still:
             self._idle.clear()
             self._state = State.ON_DISK
             self._disk.call(self._tidy, self._tidied)
         elif self.is_usable:
-            self._watch_for_stillness()
+            self._watch_for_stillness(self._still)
 
     def _tidy(self) -> bool:
         self._reserve.restore_if_possible()

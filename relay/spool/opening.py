@@ -71,6 +71,7 @@ async def opened(
     random: Callable[[int], int],
     wait: bool,
     gap: float,
+    still: float,
     observe: Callable[[float, int], None],
     reached: Reached,
 ) -> Parts:
@@ -105,6 +106,7 @@ async def opened(
         Checkpoints(recovered.connection, log=own / f"{DATABASE}-wal", measures=measures),
         reserve,
         gap=gap,
+        still=still,
         measures=measures,
         observe=observe,
         reached=reached,

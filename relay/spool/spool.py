@@ -44,6 +44,7 @@ from relay.spool.verbs import Changed, Verb
 T = TypeVar("T")
 
 GAP_SECONDS = 0.002  # between two commits of a busy shard; measured: fewer commits, no later replies
+STILL_SECONDS = 5.0
 
 
 def _ignore(seconds: float, operations: int) -> None:
@@ -84,17 +85,27 @@ class Spool:
         random: Callable[[int], int] = secrets.randbits,
         wait: bool = False,
         gap: float = GAP_SECONDS,
+        still: float = STILL_SECONDS,
         observe: Callable[[float, int], None] = _ignore,
         reached: Reached = pass_by,
     ) -> "Spool":
         """Own shard-N below `directory`, made if it is not there, and recover it. After forking.
 
-        wait: for the lock, as long as another process has it. gap: seconds between two commits when busy.
-        observe(seconds, operations): after each commit. reached: told of every step a crash could follow.
+        wait: for the lock, as long as another process has it. gap: seconds between two commits when busy. still:
+        seconds without a commit after which it is tidied up. observe(seconds, operations): after each commit.
+        reached: told of every step a crash could follow.
         Raises SpoolLocked, SpoolVersion, SpoolFull, SpoolError.
         """
         parts = await opened(
-            directory, shard=shard, now=now, random=random, wait=wait, gap=gap, observe=observe, reached=reached
+            directory,
+            shard=shard,
+            now=now,
+            random=random,
+            wait=wait,
+            gap=gap,
+            still=still,
+            observe=observe,
+            reached=reached,
         )
         return cls(parts, shard=shard, now=now)
 
