@@ -23,6 +23,8 @@ def zones() -> dict[str, str]:
         "backup.test": f"@ MX 10 dead\n@ MX 20 live\ndead A {NOBODY}\nlive A {POSTFIX_HOST}\n",
         "null.test": "@ MX 0 .\n",
         "implicit.test": f"@ A {POSTFIX_HOST}\n",
+        "dead.test": f"@ MX 10 mx\nmx A {NOBODY}\n",
+        "broken.test": "@ MX not-a-preference mx\n",  # a zone that cannot be loaded is answered with SERVFAIL
         "alias.test": "www CNAME mail.alias.test.\nmail MX 10 mx.postfix.test.\n",
     }
 
