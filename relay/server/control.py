@@ -31,7 +31,9 @@ Verb = Callable[[str, dict[str, Any]], Awaitable[dict[str, Any]]]
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
-async def call(spool_directory: Path, shard: int, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
+async def call(
+    spool_directory: Path, shard: int, verb: str, parameters: dict[str, Any], *, within: float = ANSWER_WITHIN
+) -> dict[str, Any]:
     """Ask the owner of a shard. Unavailable when nobody owns it; the owner's own error as it raised it."""
     directory = spool_directory / f"shard-{shard}"
     try:
@@ -43,7 +45,7 @@ async def call(spool_directory: Path, shard: int, verb: str, parameters: dict[st
     try:
         writer.write(msgspec.json.encode({"verb": verb, "parameters": parameters}) + b"\n")
         await writer.drain()
-        async with asyncio.timeout(ANSWER_WITHIN):
+        async with asyncio.timeout(within):
             line = await reader.readline()
     except (TimeoutError, ConnectionError):
         raise Unavailable(
@@ -78,13 +80,24 @@ async def _connect(directory: Path) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 class ControlServer:
-    """Listens in a shard's directory for as long as the shard is owned. `tasks` owns the commands under way."""
+    """Listens in a shard's directory for as long as the shard is owned. `tasks` owns the commands under way, which
+    have `finish_within` seconds when it closes.
+    """
 
-    def __init__(self, directory: Path, answer: Verb, *, tasks: asyncio.TaskGroup, log: Log) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        answer: Verb,
+        *,
+        tasks: asyncio.TaskGroup,
+        log: Log,
+        finish_within: float = FINISH_WITHIN,
+    ) -> None:
         self._directory = directory
         self._answer = answer
         self._tasks = tasks
         self._log = log
+        self._finish_within = finish_within
         self._server: asyncio.Server | None = None
         self._running: set[asyncio.Task[None]] = set()
 
@@ -93,13 +106,13 @@ class ControlServer:
         self._server = await asyncio.start_unix_server(self._accept, sock=_bind(self._directory), limit=LINE_LIMIT)
 
     async def close(self) -> None:
-        """Take no more; those under way are finished, or given up after FINISH_WITHIN."""
+        """Take no more; those under way are finished, or given up."""
         if self._server is None:
             return
         self._server.close()
         (self._directory / SOCKET).unlink(missing_ok=True)  # ours still: the lock is held
         if self._running:
-            _, late = await asyncio.wait(self._running, timeout=FINISH_WITHIN)
+            _, late = await asyncio.wait(self._running, timeout=self._finish_within)
             for task in late:
                 task.cancel()
 

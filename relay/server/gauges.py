@@ -45,7 +45,9 @@ class Gauges:
     def sources(self) -> Mapping[str, Source]:
         """For `Metrics`."""
         return {
-            "relay_queue_recipients": lambda: {status: sum(each.count for each in of) for status, of in self._by_status()},
+            "relay_queue_recipients": lambda: {
+                status: sum(each.count for each in of) for status, of in self._by_status()
+            },
             "relay_queue_oldest_age_seconds": lambda: {status: self._age(of) for status, of in self._by_status()},
             "relay_sessions_unauthenticated": lambda: self._submission.unauthenticated,
             "relay_dns_questions": lambda: self._resolver.questions,

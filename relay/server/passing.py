@@ -34,9 +34,7 @@ def receive(channel: socket.socket) -> Listening:
     newest: Listening | None = None
     while True:
         try:
-            octets, descriptors, flags, _ = socket.recv_fds(
-                channel, _MOST_OCTETS, _MOST_SOCKETS, socket.MSG_CMSG_CLOEXEC
-            )
+            octets, descriptors, flags, _ = socket.recv_fds(channel, _MOST_OCTETS, _MOST_SOCKETS)
         except BlockingIOError:
             break
         if not octets:
@@ -58,6 +56,7 @@ def _listening(octets: bytes, descriptors: list[int], *, whole: bool) -> Listeni
             "listening sockets were lost on their way to a worker", remedy="raise LimitNOFILE= in the service's unit"
         )
     for each in sockets:
+        each.set_inheritable(False)  # recv_fds() takes MSG_CMSG_CLOEXEC and does not pass it on
         each.settimeout(0)
     names = msgspec.msgpack.decode(octets, type=list[tuple[str, str]])
     return Listening(tuple(Opened(kind, listen, each) for (kind, listen), each in zip(names, sockets, strict=True)))

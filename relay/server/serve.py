@@ -19,21 +19,22 @@ from typing import Any
 import uvloop
 
 from relay.config.consistency import streams
-from relay.config.files import refuse_unsafe_files
 from relay.config.load import load
 from relay.config.models import Config
 from relay.errors import RelayError
 from relay.log import Level, Log, Output, route_standard_logging
 from relay.metrics import Metrics, merge, retired
 from relay.server.channel import Channel
-from relay.server.directory import prepare, shards_on_disk
+from relay.server.directory import shards_on_disk
 from relay.server.listeners import Listening, open_all
 from relay.server.machine import raise_file_limit
 from relay.server.notify import Notifier, inherited_sockets
+from relay.server.preflight import refuse_to_start
 from relay.server.session_table import SessionTable
 from relay.server.supervisor import BEAT, Supervisor
 from relay.server.switchboard import LocalBoard, RemoteBoard, Switchboard
 from relay.server.worker import ORPHANED_DRAIN, Place, Worker
+from relay.spool import Lock
 from relay.submission.limits import Rates
 
 MOST_WORKERS = 8
@@ -56,6 +57,7 @@ class Setting:
     workers: int
     sessions: SessionTable
     log: Log
+    lock: Lock
 
     def place(self, slot: int) -> Place:
         on_disk = shards_on_disk(self.config.server.spool)
@@ -74,14 +76,14 @@ def serve(
 ) -> int:
     """The exit code. Raises RelayError for what keeps the server from starting."""
     config = load(config_path, environment=environment)
-    refuse_unsafe_files(config)
+    refuse_to_start(config)
+    lock = Lock(config.server.spool / "lock")
     raise_file_limit()
-    prepare(config.server.spool)
     log = Log(Output(config.log.file), now=time.time, level=Level.named(config.log.level))
     route_standard_logging(log)
     count = workers_of(config)
     listening = open_all(config, inherited_sockets(environment))
-    setting = Setting(config_path, config, listening, count, SessionTable(workers=count), log)
+    setting = Setting(config_path, config, listening, count, SessionTable(workers=count), log, lock)
     notifier = Notifier(environment, log)
     gc.collect()
     gc.freeze()
@@ -94,7 +96,12 @@ def serve(
 
 
 def _alone(setting: Setting, notifier: Notifier, ready: Callable[[], None] | None) -> int:
-    uvloop.run(_run_alone(setting, notifier, ready))
+    try:
+        uvloop.run(_run_alone(setting, notifier, ready))
+    except BaseExceptionGroup as group:
+        return _told(group, setting.log, 0)
+    finally:
+        setting.log.output.flush()
     return os.EX_OK
 
 
@@ -173,11 +180,11 @@ def _can_be_read(setting: Setting) -> bool:
 
 def _worker_main(setting: Setting, slot: int, tie: socket.socket) -> int:
     """In the child. What ends a worker is told to the log; its exit code tells the supervisor."""
+    setting.lock.release()  # it is the supervisor's
     try:
         uvloop.run(_run_worker(setting, slot, tie))
     except RelayError as error:
-        setting.log.error("worker cannot run", worker=slot, error=error.text, remedy=error.remedy)
-        return error.exit_code
+        return _told(BaseExceptionGroup("", [error]), setting.log, slot)
     except BaseExceptionGroup as group:
         return _told(group, setting.log, slot)
     finally:
@@ -189,7 +196,10 @@ def _told(group: BaseExceptionGroup[BaseException], log: Log, slot: int) -> int:
     """The exit code: of the first error that is ours and known, else EX_SOFTWARE."""
     errors = list(_leaves(group))
     for error in errors:
-        log.exception("worker failed", error, worker=slot)
+        if isinstance(error, RelayError):
+            log.error("worker cannot run", worker=slot, error=error.text, remedy=error.remedy)
+        else:
+            log.exception("worker failed", error, worker=slot)
     return next((error.exit_code for error in errors if isinstance(error, RelayError)), os.EX_SOFTWARE)
 
 
