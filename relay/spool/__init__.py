@@ -6,9 +6,10 @@ crash everything not settled is due again. Only this package knows how mail is k
 """
 
 from relay.spool.content import INLINE_OCTETS, Content, IncomingFile, StoredContent
+from relay.spool.lock import Lock
 from relay.spool.measures import Measures
 from relay.spool.reader import SpoolReader
-from relay.spool.recovery import shards_in
+from relay.spool.recovery import refuse_foreign, shards_in
 from relay.spool.spool import Spool
 from relay.spool.steps import Step
 from relay.spool.values import (
@@ -35,6 +36,7 @@ __all__ = [
     "Cursor",
     "DomainTotal",
     "IncomingFile",
+    "Lock",
     "Measures",
     "NewMessage",
     "Outcome",
@@ -51,5 +53,6 @@ __all__ = [
     "Step",
     "StoredContent",
     "Totals",
+    "refuse_foreign",
     "shards_in",
 ]

@@ -1,7 +1,11 @@
-"""spool.lock: one process owns a shard, for as long as it lives.
+"""spool.lock: one process owns a shard, and one the spool, for as long as it lives.
 
 An flock on shard-N/lock, held by an open file: the kernel lets go of it when the process ends, however it ends. The
-file stays, and says whose it was last. Open the spool after forking: a lock is shared with children forked later.
+file stays, and says whose it was last. Open the spool after forking: a lock is shared with children forked later,
+until they have let go of it or ended too.
+
+The lock beside the shards is the server's: while the workers of one that was killed still finish, another may start,
+and waits for their shards; beside a server that lives, none may.
 """
 
 import contextlib

@@ -47,6 +47,12 @@ def shards_in(directory: Path) -> tuple[int, ...]:
     return tuple(sorted(int(name) for name in found if name.isdigit()))
 
 
+def refuse_foreign(directory: Path) -> None:
+    """Look at every shard's database without changing it. Raises SpoolVersion, SpoolError."""
+    for shard in shards_in(directory):
+        database.refuse_foreign(shard_directory(directory, shard) / DATABASE)
+
+
 def recover(directory: Path, lock: Lock, *, now: Callable[[], float]) -> Recovered:
     """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolFull, SpoolError."""
     path = directory / DATABASE
