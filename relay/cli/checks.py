@@ -8,7 +8,7 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
@@ -109,7 +109,16 @@ def _certificate(here: Invocation, pair: "Certificate") -> Finding:
         return Finding(Grade.ERROR, "certificate", f"{pair.certificate} expired {when(loaded.expires_at)}", "Renew it.")
     if left < _SOON:
         return Finding(Grade.WARNING, "certificate", f"{pair.certificate} expires in {span(left)}", "Renew it.")
+    hostname = here.config.server.hostname.lower()
+    if pair.certificate == here.config.tls.certificate and not _covers(loaded.names, hostname):
+        remedy = f"Clients that connect to {hostname} will refuse it; get one for that name, or name it in [server]."
+        return Finding(Grade.WARNING, "certificate", f"{pair.certificate} is for {', '.join(loaded.names)}", remedy)
     return Finding(Grade.OK, "certificate", f"{pair.certificate} is valid until {when(loaded.expires_at)}")
+
+
+def _covers(names: Sequence[str], hostname: str) -> bool:
+    """RFC 6125 6.4.3: a wildcard stands for the first label."""
+    return hostname in names or f"*.{hostname.partition('.')[2]}" in names
 
 
 def _limits(config: "Config") -> Iterator[Finding]:

@@ -109,5 +109,7 @@ def _order(
     if as_json:
         printing.as_json({"recipients": changed.recipients, "messages": changed.messages, "dry_run": dry_run})
         return
-    words = f"{printing.count(changed.recipients, 'recipient')} of {printing.count(changed.messages, 'message')}"
+    words = printing.count(changed.recipients, "recipient")
+    if changed.messages is not None:
+        words += f" of {printing.count(changed.messages, 'message')}"
     printing.line(f"{words} would be {_DONE[verb]}" if dry_run else f"{words} {_DONE[verb]}")

@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from relay.spool import QueueEntry, Selection, SpoolReader, Status
 
 _PAGE = 1000
+_TOLD_APART = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What an order changed. Numbers of recipients and of messages."""
+    """What an order changed: how many recipients, of how many messages (None: too many to tell apart)."""
 
     recipients: int
-    messages: int
+    messages: int | None
 
 
 def readers(here: Invocation, *, ids: tuple[str, ...] = ()) -> "Iterator[SpoolReader]":
@@ -75,13 +76,13 @@ _APPLIES = {
 
 
 def would_change(here: Invocation, verb: str, selection: "Selection") -> Changed:
-    """What `order` would change, had it been given now."""
-    recipients, messages = 0, set[str]()
-    for status in _statuses(verb, selection):
-        for entry in _all_of(here, replace(selection, status=status)):
-            recipients += 1
-            messages.add(entry.message_id)
-    return Changed(recipients, len(messages))
+    """What `order` would change, had it been given now. Messages are told apart only among so many recipients."""
+    meant = [replace(selection, status=status) for status in _statuses(verb, selection)]
+    recipients = sum(count(here, each) for each in meant)
+    if recipients > _TOLD_APART:
+        return Changed(recipients, None)
+    found = [entry.message_id for each in meant for entry in find(here, each, limit=_TOLD_APART)]
+    return Changed(recipients, len(set(found)))
 
 
 def _statuses(verb: str, selection: "Selection") -> "list[Status]":
@@ -89,14 +90,6 @@ def _statuses(verb: str, selection: "Selection") -> "list[Status]":
 
     applies = [Status(word) for word in _APPLIES[verb]]
     return [status for status in applies if selection.status in (None, status)]
-
-
-def _all_of(here: Invocation, selection: "Selection") -> "Iterator[QueueEntry]":
-    for reader in readers(here, ids=selection.ids):
-        offset = 0
-        while page := reader.find(selection, limit=_PAGE, offset=offset):
-            yield from page
-            offset += len(page)
 
 
 async def order(here: Invocation, verb: str, selection: "Selection") -> Changed:

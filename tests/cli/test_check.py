@@ -82,6 +82,13 @@ def test_a_certificate_that_has_expired(ready: Relay, authority: Authority) -> N
     assert "expired" in findings(ready)["certificate"]["text"]
 
 
+def test_a_certificate_for_another_name(ready: Relay) -> None:
+    change(ready, 'hostname = "relay.example.com"', 'hostname = "mail.relay.example.com"')
+    found = findings(ready, code=0)["certificate"]
+    assert found["text"].endswith("is for relay.example.com")
+    assert "mail.relay.example.com" in found["remedy"]
+
+
 def test_a_certificate_that_is_not_there(relay: Relay) -> None:
     found = findings(relay)
     assert "does not exist" in found["files"]["text"]

@@ -22,7 +22,7 @@ NOBODY = pwd.getpwnam("nobody")
 
 def program(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "relay.cli", *arguments]
+    command = [sys.executable, "-m", "relay", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
 
 
@@ -122,7 +122,7 @@ def test_the_first_output_comes_quickly(relay: Relay, command: tuple[str, ...]) 
 
 def test_a_reader_that_stops_is_no_error(relay: Relay) -> None:
     relay.json("credential", "add", "shop", "--from", "*@shop.example")
-    command = f'"{sys.executable}" -m relay.cli --config "{relay.config}" credential list'
+    command = f'"{sys.executable}" -m relay --config "{relay.config}" credential list'
     shell = f'{command} | true; exit "${{PIPESTATUS[0]}}"'
     done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")

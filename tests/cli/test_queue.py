@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from relay.log import Log, Output
 from relay.mail.event import Kind
 from relay.server import operations
 from relay.server.control import ControlServer
@@ -50,35 +51,58 @@ def addresses(value: list[dict[str, Any]]) -> list[str]:
     return sorted(entry["recipient"] for entry in value)
 
 
-@contextmanager
-def owner(relay: Relay, *, shard: int = 0) -> Iterator[Spool]:
+class Owner(threading.Thread):
     """A process's part in owning a shard: its lock and its control socket, in a thread of this one."""
-    started, stop = threading.Event(), asyncio.Event()
-    holder: dict[str, Any] = {}
 
-    async def answer(verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def __init__(self, relay: Relay, shard: int) -> None:
+        super().__init__(daemon=True)
+        self.started = threading.Event()
+        self.failure: Exception | None = None
+        self._relay = relay
+        self._shard = shard
+
+    def run(self) -> None:
+        try:
+            asyncio.run(self._own())
+        except Exception as error:  # noqa: BLE001 - told where the test waits for it
+            self.failure = error
+            self.started.set()
+
+    async def _own(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        self._spool = await Spool.open(self._relay.spool, shard=self._shard)
+        log = Log(Output(self._relay.directory / "owner.log"), now=time.time)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                directory = self._relay.spool / f"shard-{self._shard}"
+                server = ControlServer(directory, self._answer, tasks=tasks, log=log)
+                await server.start()
+                self.started.set()
+                await self._end.wait()
+                await server.close()
+        finally:
+            await self._spool.close()
+
+    async def _answer(self, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
             return {"in_memory": 0, "at_work": 0, "sites": [SITE]}
-        return operations.answer(await operations.change(holder["spool"], verb, parameters))
+        return operations.answer(await operations.change(self._spool, verb, parameters))
 
-    async def own() -> None:
-        holder["loop"] = asyncio.get_running_loop()
-        spool = holder["spool"] = await Spool.open(relay.spool, shard=shard)
-        server = ControlServer(relay.spool / f"shard-{shard}", answer)
-        await server.start()
-        started.set()
-        await stop.wait()
-        await server.close()
-        await spool.close()
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self.join(10)
 
-    thread = threading.Thread(target=asyncio.run, args=(own(),))
-    thread.start()
+
+@contextmanager
+def owner(relay: Relay, *, shard: int = 0) -> Iterator[None]:
+    owning = Owner(relay, shard)
+    owning.start()
+    assert owning.started.wait(10)
+    assert owning.failure is None, owning.failure
     try:
-        assert started.wait(10)
-        yield holder["spool"]
+        yield
     finally:
-        holder["loop"].call_soon_threadsafe(stop.set)
-        thread.join(10)
+        owning.end()
 
 
 SITE = {

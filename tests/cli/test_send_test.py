@@ -76,9 +76,6 @@ def configure(relay: Relay, *, security: str = "starttls", ca_known: bool = True
 @contextmanager
 def serving(relay: Relay, ready: str) -> Iterator[None]:
     """`relay serve` in a process of its own."""
-    program = (
-        "import sys; from pathlib import Path; from relay.server.serve import serve; sys.exit(serve(Path(sys.argv[1])))"
-    )
     log = (relay.directory / "log").open("w")
     process = subprocess.Popen([sys.executable, "-c", SERVE, str(relay.config)], cwd=ROOT, stderr=log)
     try:

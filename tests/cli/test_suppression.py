@@ -81,7 +81,7 @@ def test_a_list_goes_out_and_comes_back(relay: Relay, tmp_path: Path) -> None:
 
 def test_export_to_standard_output(relay: Relay) -> None:
     relay.json("suppression", "add", "a@x.example")
-    command = [sys.executable, "-m", "relay.cli", "--config", str(relay.config), "suppression"]
+    command = [sys.executable, "-m", "relay", "--config", str(relay.config), "suppression"]
     exported = subprocess.run(
         [*command, "export", "--format", "jsonl"], cwd=ROOT, capture_output=True, check=True, timeout=30
     )
