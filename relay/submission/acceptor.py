@@ -27,7 +27,9 @@ _PEEK = 4096
 
 
 class TlsAcceptor:
-    """`start` and `close`; a handshake under way at `close` ends, by itself or by its timeout."""
+    """`start` and `close`, which closes the listening socket; a handshake under way then ends, by itself or by its
+    timeout.
+    """
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class TlsAcceptor:
         if not self._is_closed:
             self._is_closed = True
             self._loop.remove_reader(self._listening.fileno())
+            self._listening.close()
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -90,7 +93,7 @@ class TlsAcceptor:
         within = self._door.submission.limits.handshake
         with contextlib.suppress(OSError, RuntimeError):  # ssl.SSLError and TimeoutError are OSErrors
             await self._loop.connect_accepted_socket(
-                lambda: connection, accepted, ssl=self._context(), ssl_handshake_timeout=within
+                lambda: self._house.feed(connection), accepted, ssl=self._context(), ssl_handshake_timeout=within
             )
         if not connection.is_made:  # some loops raise for a client that is gone, some do not
             self._door.services.facts.tls_failed()

@@ -82,12 +82,15 @@ class Rates:
             usage.add(limits, now, count)
         return retry_after
 
-    def counters(self) -> dict[UsageKey, int]:
-        """What `Registry.save_usage` keeps, so that a restart forgives nobody; seconds are not worth it."""
+    def counters(self, *, since: float = 0.0) -> dict[UsageKey, int]:
+        """What `Registry.save_usage` keeps, so that a restart forgives nobody; seconds are not worth it.
+
+        since: leaves out what cannot have changed after that time.
+        """
         return {
             (name, window, start): count
             for name, usage in self._usage.items()
-            for window, start, count in usage.counters()
+            for window, start, count in usage.counters(since)
         }
 
     def restore(self, counters: Mapping[UsageKey, int]) -> None:
@@ -163,8 +166,8 @@ class _Usage:
     def window(self, name: str) -> "_Window":
         return self._hour if name == "hour" else self._day
 
-    def counters(self) -> list[tuple[str, int, int]]:
-        return [(name, *bucket) for name in ("hour", "day") for bucket in self.window(name).counters()]
+    def counters(self, since: float) -> list[tuple[str, int, int]]:
+        return [(name, *bucket) for name in ("hour", "day") for bucket in self.window(name).counters(since)]
 
     def _wait_for_tokens(self, rate: int, now: float, count: int) -> float:
         earned = max(0.0, now - self._filled_at) * rate
@@ -205,9 +208,13 @@ class _Window:
             self._buckets.append((number, count))
         self._sum += count
 
-    def counters(self) -> list[tuple[int, int]]:
-        """(when the bucket began in POSIX seconds, count)."""
-        return [(math.ceil(number * self._width), count) for number, count in self._buckets]
+    def counters(self, since: float) -> list[tuple[int, int]]:
+        """(when the bucket began in POSIX seconds, count) of those that ended after `since`, and of the newest."""
+        return [
+            (math.ceil(number * self._width), count)
+            for number, count in self._buckets
+            if (number + 1) * self._width > since or number == self._buckets[-1][0]
+        ]
 
     def is_over(self, now: float) -> bool:
         self._drop(now)

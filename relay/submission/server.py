@@ -2,8 +2,9 @@
 
 Promises: a message whose last octet came is handed over once, whatever becomes of the connection; a revoked
 credential's sessions end when `credentials_changed` is called; `drain` ends idle sessions at once, lets messages
-under way come to their end, and returns when the last reply is given or the time is over; `reload` drops no session.
-One sweep a second sees to all timeouts, and looks after certificates.
+under way come to their end, and returns when the last reply is given or the time is over; `reload` and `listen` drop
+no session. A listening socket it is given is the listener's, and is closed with it. One sweep a second sees to all
+timeouts, and looks after certificates.
 
 Every task is a child of the worker's TaskGroup; none of them raises.
 """
@@ -11,6 +12,7 @@ Every task is a child of the worker's TaskGroup; none of them raises.
 import asyncio
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from socket import socket
 from typing import Protocol
 
@@ -19,6 +21,7 @@ from relay.reception import Submitted
 from relay.submission.acceptor import TlsAcceptor
 from relay.submission.connection import Connection
 from relay.submission.door import Door
+from relay.submission.feed import SharedBuffer, TlsFeed
 from relay.submission.handover import hand_over
 from relay.submission.limits import Excess
 from relay.submission.listener import Kind, Listener, listeners
@@ -40,6 +43,21 @@ class Sockets(Protocol):
     def trusted(self) -> Sequence[socket]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """A door and what accepts connections for it."""
+
+    door: Door
+    server: asyncio.AbstractServer | TlsAcceptor
+
+    def is_for(self, listener: Listener) -> bool:
+        return (self.door.listener.kind, self.door.listener.listen) == (listener.kind, listener.listen)
+
+    def close(self) -> None:
+        self.door.is_open = False
+        self.server.close()
+
+
 class SubmissionServer:
     """clock: monotonic seconds, the loop's by default. certificates: None where only trusted listeners are
     configured.
@@ -58,55 +76,80 @@ class SubmissionServer:
         self._services = services
         self._tasks = tasks
         self._over = Excess()
-        self._doors = [self._door(listener, config) for listener in listeners(config.submission)]
+        self._buffer = SharedBuffer()
+        self._listeners = listeners(config.submission)
+        self._entrances: list[Entrance] = []
         self.certificates = Certificates(config.tls, log=services.log) if _needs_tls(config) else None
         self.time = clock or asyncio.get_running_loop().time
         self._connections: set[Connection] = set()
         self._commits = 0
         self._empty = asyncio.Event()
-        self._servers: list[asyncio.AbstractServer | TlsAcceptor] = []
         self._sweeper: asyncio.Task[None] | None = None
-
-    def _door(self, listener: Listener, config: Config) -> Door:
-        return Door.of(
-            listener,
-            hostname=config.server.hostname,
-            submission=config.submission,
-            services=self._services,
-            over=self._over,
-        )
 
     # -- what the worker does -------------------------------------------------------------------------------------
 
     async def start(self, sockets: Sockets) -> None:
         """Take connections."""
-        by_kind = {Kind.STARTTLS: sockets.starttls, Kind.TLS: sockets.tls, Kind.TRUSTED: sockets.trusted}
-        for kind, opened in by_kind.items():
-            doors = [door for door in self._doors if door.listener.kind is kind]
-            for door, listening in zip(doors, opened, strict=True):
-                await self._open(door, listening)
+        await self.listen(sockets)
         self._sweeper = self._tasks.create_task(self._sweep_for_ever())
 
-    async def _open(self, door: Door, listening: socket) -> None:
+    async def listen(self, sockets: Sockets) -> None:
+        """Where the configuration says now, and nowhere else. The socket of a listener that stays is left alone."""
+        for entrance in self._entrances:
+            if not any(entrance.is_for(listener) for listener in self._listeners):
+                entrance.close()
+        before, self._entrances = self._entrances, []
+        for listener, listening in self._with_sockets(sockets):
+            known = next((entrance for entrance in before if entrance.is_for(listener)), None)
+            if known is not None:
+                before.remove(known)
+            self._entrances.append(known or await self._open(self._door(listener), listening))
+
+    def _with_sockets(self, sockets: Sockets) -> list[tuple[Listener, socket]]:
+        by_kind = {Kind.STARTTLS: sockets.starttls, Kind.TLS: sockets.tls, Kind.TRUSTED: sockets.trusted}
+        return [
+            pair
+            for kind, opened in by_kind.items()
+            for pair in zip([each for each in self._listeners if each.kind is kind], opened, strict=True)
+        ]
+
+    def _door(self, listener: Listener) -> Door:
+        return Door.of(
+            listener,
+            hostname=self._config.server.hostname,
+            submission=self._config.submission,
+            services=self._services,
+            over=self._over,
+        )
+
+    async def _open(self, door: Door, listening: socket) -> Entrance:
         if door.listener.kind is Kind.TLS:
             acceptor = TlsAcceptor(listening, self, door, context=self.tls_context, tasks=self._tasks)
             acceptor.start()
-            self._servers.append(acceptor)
-        else:
-            loop = asyncio.get_running_loop()
-            self._servers.append(await loop.create_server(lambda: Connection(self, door), sock=listening, backlog=1024))
+            return Entrance(door, acceptor)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(self, door), sock=listening, backlog=1024)
+        return Entrance(door, server)
 
     def reload(self, config: Config) -> None:
-        """New terms for the sessions that begin from now on; listeners stay. Raises ConfigError, PermissionRefused."""
-        fresh = {listener.listen: listener for listener in listeners(config.submission)}
-        if self.certificates is not None and config.tls != self._config.tls:
-            self.certificates = Certificates(config.tls, log=self._services.log)
-        elif self.certificates is not None:
-            self.certificates.reload()
-        self._config = config
-        for door in self._doors:
-            listener = fresh.get(door.listener.listen, door.listener)
-            door.reload(listener, hostname=config.server.hostname, submission=config.submission)
+        """New terms for the sessions that begin from now on; `listen` follows. Raises ConfigError, PermissionRefused.
+
+        What it raises leaves everything as it was.
+        """
+        fresh = listeners(config.submission)
+        self.certificates = self._reloaded(config)
+        self._config, self._listeners = config, fresh
+        for entrance in self._entrances:
+            listener = next((each for each in fresh if entrance.is_for(each)), entrance.door.listener)
+            entrance.door.reload(listener, hostname=config.server.hostname, submission=config.submission)
+
+    def _reloaded(self, config: Config) -> Certificates | None:
+        if not _needs_tls(config):
+            return self.certificates  # sessions that began TLS with it go on
+        if self.certificates is None or config.tls != self._config.tls:
+            return Certificates(config.tls, log=self._services.log)
+        self.certificates.reload()
+        return self.certificates
 
     def credentials_changed(self) -> None:
         """The registry's snapshot is another one: end the sessions whose credential is no longer good."""
@@ -115,10 +158,8 @@ class SubmissionServer:
 
     async def drain(self, *, seconds: float) -> None:
         """Stop accepting, let messages under way come to their end, at most for so long, and end every session."""
-        for door in self._doors:
-            door.is_open = False
-        for server in self._servers:
-            server.close()
+        for entrance in self._entrances:
+            entrance.close()
         for connection in tuple(self._connections):
             connection.drain()
         try:
@@ -182,6 +223,9 @@ class SubmissionServer:
         finally:
             self._commits -= 1
             self._look_whether_empty()
+
+    def feed(self, connection: Connection) -> TlsFeed:
+        return TlsFeed(connection, self._buffer)
 
     def start_tls(self, connection: Connection) -> None:
         self._tasks.create_task(connection.upgrade(self.tls_context(), within=self._config.submission.limits.handshake))

@@ -10,7 +10,9 @@ import uvloop
 from tests.peers.certificates import Authority
 from tests.submission.house import House
 
-ON_SOCKETS = frozenset({"test_conversation", "test_starttls", "test_server", "test_proxy_on_sockets", "test_clients"})
+ON_SOCKETS = frozenset(
+    {"test_conversation", "test_starttls", "test_server", "test_proxy_on_sockets", "test_clients", "test_listening"}
+)
 
 
 def pytest_asyncio_loop_factories(

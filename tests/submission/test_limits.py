@@ -90,6 +90,18 @@ def test_the_windows_survive_a_restart() -> None:
     assert after.take("shop", limits, now=NOW + 700) == before.take("shop", limits, now=NOW + 700) > 0
 
 
+def test_what_cannot_have_changed_since_is_not_saved_again() -> None:
+    rates, limits = Rates(), Limits(hour=10)
+    taken(rates, limits, [NOW, NOW + 600])
+    kept = {start: count for (_, window, start), count in rates.counters(since=NOW + 590).items() if window == "hour"}
+    assert kept == {NOW + 600: 1}
+    saved = rates.counters()
+    taken(rates, limits, [NOW + 601, NOW + 4000])
+    after = Rates()
+    after.restore(saved | rates.counters(since=NOW + 600))
+    assert after.counters() == saved | rates.counters()
+
+
 def test_credentials_that_have_gone_quiet_are_forgotten() -> None:
     rates = Rates()
     for number in range(3000):
