@@ -61,9 +61,11 @@ class Couriers:
         self._tasks = tasks
         self._sites: dict[str, Site] = {}
         self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
+        self._starved_in_trouble: OrderedDict[str, None] = OrderedDict()  # ... for the half that trouble may have
         self._idle: dict[int, tuple[Site, Line]] = {}  # all idle connections, the one idle longest first
         self._open = 0
         self._open_to_trouble = 0
+        self._starting = 0  # couriers that have not looked for a job yet, and will want a connection
         self._stopped = False
         self._running: set[asyncio.Task[None]] = set()
 
@@ -149,18 +151,29 @@ class Couriers:
                 return
             site.couriers += 1
             site.starting += 1
+            self._starting += 1
             self._begin(self._courier(site))
 
-    def _has_share(self, site: Site) -> bool:
-        if site.governor.in_trouble and self._open_to_trouble >= max(1, self._share // 2):
-            return False
-        return self._open < self._share
+    @property
+    def _room_for_trouble(self) -> int:
+        return max(1, self._share // 2) - self._open_to_trouble
+
+    def _starve(self, site: Site) -> None:
+        """It waits until connections end elsewhere."""
+        site.waits_for_limit = True
+        held_by_trouble = site.governor.in_trouble and self._open < self._share
+        waiting = self._starved_in_trouble if held_by_trouble else self._starved
+        waiting[site.name] = None
 
     def _feed_the_starved(self) -> None:
-        for name in list(self._starved):
-            if self._open >= self._share:
-                return
-            del self._starved[name]
+        """No more than can have a connection now: with thousands waiting, each end of one must not wake all others."""
+        self._feed(self._starved, self._share)
+        self._feed(self._starved_in_trouble, self._room_for_trouble)
+
+    def _feed(self, starved: OrderedDict[str, None], most: int) -> None:
+        while starved and most > 0 and self._open - len(self._idle) + self._starting < self._share:
+            most -= 1
+            name, _ = starved.popitem(last=False)
             site = self._sites.get(name)
             if site is not None:
                 self._resume(site)
@@ -168,6 +181,7 @@ class Couriers:
     async def _courier(self, site: Site) -> None:
         line: Line | None = None
         site.starting -= 1
+        self._starting -= 1
         try:
             while not self._stopped and (job := site.next()) is not None:
                 line, go_on = await self._carry(site, job, line)
@@ -230,16 +244,16 @@ class Couriers:
         except SpoolError as error:
             self._unreadable(site, job, line, error)
             return None, True
-        if line.messages > 1 and _nothing_was_said(result):
+        if self._is_worth_another_session(site, job, line, result):
             self._close(site, line)
-            site.put_back(job)  # the other end had closed an idle connection
+            site.put_back(job)
             return None, True
         self._conclude(site, job, line, result)
         return line, True
 
     async def _connection(self, site: Site, job: Job) -> Line | None:
         """An idle connection or a new one; None when the job waits or was settled without one."""
-        while site.idle:
+        while site.idle and not job.tried:
             line = site.idle.pop()
             del self._idle[id(line)]
             if line.connection.usable:
@@ -247,10 +261,9 @@ class Couriers:
             self._close(site, line)
         if self._open >= self._share and self._idle:
             self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
-        if not self._has_share(site):
+        if self._open >= self._share or (site.governor.in_trouble and self._room_for_trouble <= 0):
             site.put_back(job)
-            self._starved[site.name] = None
-            site.waits_for_limit = True
+            self._starve(site)
             return None
         self._open += 1
         if not await self._limits.acquire(site.name, maximum=site.profile.connections):
@@ -269,7 +282,7 @@ class Couriers:
         troubled = site.governor.in_trouble
         self._open_to_trouble += troubled
         try:
-            outcome = await self._dialler.open(site)
+            outcome = await self._dialler.open(site, job.tried)
         finally:
             self._open_to_trouble -= troubled
         if isinstance(outcome, Line):
@@ -294,6 +307,17 @@ class Couriers:
         for job in jobs:
             self._window.park(job.domain, until=site.governor.retry_at)
         self._settling.give_back(jobs)
+
+    def _is_worth_another_session(self, site: Site, job: Job, line: Line, result: TransactionResult) -> bool:
+        """Nothing is decided and nothing was sent: the other end had closed an idle connection, which costs the job
+        nothing, or the session broke, and another host may do better (RFC 5321 5.1).
+        """
+        if result.decided or result.dot_sent:
+            return False
+        if line.messages > 1 and result.mail is None:
+            return True
+        job.tried.append(line.connection.endpoint.address)
+        return self._dialler.has_another(site, job.tried)
 
     async def _pace(self, site: Site) -> None:
         if site.profile.messages_per_second:
@@ -371,10 +395,6 @@ class Couriers:
             None,
         )
         site.last_error = result.failure or str(last or "")
-
-
-def _nothing_was_said(result: TransactionResult) -> bool:
-    return not result.decided and result.mail is None and not result.dot_sent
 
 
 def _where(line: Line) -> Where:

@@ -119,8 +119,9 @@ async def outfit(
     now: Callable[[], float] = time.time,
     machine: Machine = OWN,
     observe: Callable[[Metrics], None] = lambda _: None,
+    share: int = 100,
 ) -> AsyncIterator[Outfit]:
-    """A running shard; what is under way at the end is cut short."""
+    """A running shard; what is under way at the end is cut short. share: connections out that it may have."""
     metrics = Metrics(streams=("transactional", "bulk"))
     log = Log(Output(Path("/dev/null")), now=time.time)
     random = Random(1)
@@ -144,7 +145,7 @@ async def outfit(
                 random=random,
                 tasks=tasks,
             )
-            shard = Shard(spool, common=common, share=100)
+            shard = Shard(spool, common=common, share=share)
             running = tasks.create_task(shard.scheduler.run())
             yield Outfit(shard, spool, metrics)
             await shard.drain(seconds=1.0)
