@@ -7,6 +7,7 @@ opportunistic (RFC 7435): unverified TLS where STARTTLS is offered, clear text t
 fails. To a smarthost the route says what is required, and nothing weaker is tried.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 
@@ -45,10 +46,17 @@ class Dialler:
         self._settings = settings
         self._random = random
 
-    async def open(self, site: Site) -> Line | Unreached:
+    def has_another(self, site: Site, tried: Collection[str]) -> bool:
+        """Is there an address to try yet, and a session left of this attempt's?"""
+        return len(tried) < self._settings.sessions and any(at not in tried for _, at in self._addresses(site))
+
+    async def open(self, site: Site, tried: Collection[str]) -> Line | Unreached:
+        """tried: addresses that a session of this attempt broke at; they are left out."""
         failures: list[tuple[Host, str, ConnectFailure]] = []
-        answered = 0
+        answered = len(tried)
         for host, address in self._addresses(site):
+            if address in tried:
+                continue
             if answered >= self._settings.sessions:
                 break
             outcome = await self._session(site, host, address)

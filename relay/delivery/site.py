@@ -20,11 +20,15 @@ Turn = tuple[str, str]
 
 @dataclass(slots=True)
 class Job:
-    """Recipients of one message in one domain: what one transaction carries."""
+    """Recipients of one message in one domain: what one transaction carries.
+
+    tried: addresses whose session broke in this attempt.
+    """
 
     message: QueuedMessage
     domain: str
     recipients: list[QueuedRecipient]
+    tried: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ live A 127.0.0.1
     "better.example": "@ MX 5 mx.dest.example.\n@ MX 10 relay.example.com.\n@ MX 10 dead.backup.example.\n",
     "inside.example": "@ MX 10 mx\nmx A 10.0.0.1\n",
     "dead.example": "@ MX 10 mx\nmx A 127.0.0.3\n",
+    "pair.example": "@ MX 10 a\n@ MX 20 b\na A 127.0.0.4\nb A 127.0.0.5\n",
     "nowhere.example": "@ MX 10 gone\n",
 }
 

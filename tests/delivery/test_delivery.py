@@ -363,3 +363,16 @@ async def test_a_connection_carries_no_more_messages_than_the_profile_says(names
                 await relay.submit(f"x{number}@dest.example")
             await relay.until("x6@dest.example", Kind.DELIVERED)
             assert [session.verbs.count("MAIL") for session in mx.sessions] == [3, 3, 1]
+
+
+async def test_a_session_that_breaks_is_followed_by_one_with_the_next_host(nameserver: str, tmp_path: Path) -> None:
+    breaking, healthy = Mx({"RCPT": Act.DROP}), Mx()
+    async with (
+        ScriptedMx(breaking, host="127.0.0.4") as first,
+        ScriptedMx(healthy, host="127.0.0.5", port=first.port),
+        outfit(config(tmp_path, port=first.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("x@pair.example")
+        event = await relay.until("x@pair.example", Kind.DELIVERED)
+        assert "[127.0.0.5]" in event.mx
+        assert event.attempt == 1

@@ -119,9 +119,11 @@ Script = Callable[[Peer], Awaitable[None]]
 class ScriptedMx:
     """`async with ScriptedMx(script) as mx:` listens on `mx.port`. `connections` counts those that came."""
 
-    def __init__(self, script: Script, *, context: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, script: Script, *, context: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self.host = host
-        self.port = 0
+        self.port = port
         self.connections = 0
         self._script = script
         self._context = context
@@ -130,7 +132,7 @@ class ScriptedMx:
         self._failures: list[BaseException] = []
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self.host, 0, ssl=self._context, limit=2**20)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self._context, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
