@@ -27,6 +27,7 @@ from relay.submission.admission import REPLIES, Admission, Reason
 from relay.submission.client import Client, client_at
 from relay.submission.dialogue import Turn
 from relay.submission.door import Door
+from relay.submission.feed import TlsFeed
 from relay.submission.proxy import ProxyError, ProxyReader
 from relay.submission.session import Action, Close, Commit, Session, StartTls
 from relay.submission.timeouts import Watch
@@ -48,6 +49,9 @@ class House(Protocol):
 
     def commit(self, submitted: Submitted, connection: "Connection") -> None:
         """Hand it over, then call `committed`."""
+
+    def feed(self, connection: "Connection") -> TlsFeed:
+        """What stands for it towards TLS."""
 
     def start_tls(self, connection: "Connection") -> None:
         """Run `upgrade` in a task."""
@@ -176,7 +180,7 @@ class Connection(SMTP):
             return
         try:
             transport = await asyncio.get_running_loop().start_tls(
-                self.transport, self, context, server_side=True, ssl_handshake_timeout=within
+                self.transport, self._house.feed(self), context, server_side=True, ssl_handshake_timeout=within
             )
         except (OSError, RuntimeError):  # ssl.SSLError and TimeoutError are OSErrors
             self._tls_failed()

@@ -163,6 +163,8 @@ class Session:
         while self._at < len(self._input) and len(self._replies) < GROUP_LIMIT and not self._is_to_leave():
             if not self._read():
                 break
+        if self._at == len(self._input):
+            self._input, self._at = b"", 0  # an idle session holds no octets
         if self._dismissal is not None and self._is_to_leave():
             self._end_with(self._dismissal.wire())
         self.has_more = self._turn in (Turn.COMMAND, Turn.CONTENT) and len(self._replies) >= GROUP_LIMIT
