@@ -5,8 +5,11 @@ worker and start. Looked at here, before anything is forked, a mistake ends the 
 its exit code. Nothing is kept, and nothing changed.
 """
 
+from contextlib import suppress
+
 from relay.config.files import refuse_unsafe_files
 from relay.config.models import Certificate, Config
+from relay.errors import SpoolFull
 from relay.server.directory import prepare
 from relay.server.plan import read_plan
 from relay.spool import refuse_foreign
@@ -20,7 +23,8 @@ def refuse_to_start(config: Config) -> None:
     for pair in _pairs(config):
         load(pair)
     prepare(config.server.spool)
-    refuse_foreign(config.server.spool)
+    with suppress(SpoolFull):  # a spool with mail is served on a full disk too, so that it empties
+        refuse_foreign(config.server.spool)
 
 
 def _pairs(config: Config) -> tuple[Certificate, ...]:
