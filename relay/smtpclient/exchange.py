@@ -5,8 +5,8 @@ trips. Otherwise step by step. Refused recipients do not stop the others; if all
 pipelined DATA may then have been answered 354 all the same, and a lone dot ends it, to be refused or to send nothing
 to nobody (RFC 2920 3.1).
 
-A transaction that ended before its content leaves the server with an envelope: the next one begins with RSET, so that
-nobody waits for its reply now.
+A transaction that ended before its content leaves the server with an envelope, or with less (Postfix keeps a refused
+SIZE for the next MAIL): the next one begins with RSET, so that nobody waits for its reply now.
 
 The server must not answer content before its end; one that refuses early has refused, one that accepts early has lost
 its place. Anything that does not answer the command it should breaks the session and is nobody's bounce.
@@ -78,6 +78,7 @@ class Exchange:
         return TransactionResult(self.mail, recipients, self.final, self._ended_at(), failure, self.dot_sent)
 
     async def _run(self) -> None:
+        self.must_reset = True
         data = await (self._envelope_at_once() if self._pipelining else self._envelope_by_steps())
         if data is None or data.code >= 400:
             return
@@ -122,8 +123,7 @@ class Exchange:
 
     async def _mail_accepted(self) -> bool:
         self.mail = await self._answer(Stage.MAIL, self._timeouts.mail)
-        self.must_reset = self.mail.code < 300
-        return self.must_reset
+        return self.mail.code < 300
 
     async def _data_answer(self) -> Reply:
         reply = await self._reply(Stage.DATA, self._timeouts.data)

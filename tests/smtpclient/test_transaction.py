@@ -355,6 +355,15 @@ async def test_an_envelope_left_behind_is_reset_before_the_next(
     assert mx.sessions[0].verbs == ["EHLO", *envelope, "RSET", *envelope, *envelope]
 
 
+async def test_a_refused_sender_is_reset_too(sessions: Sessions) -> None:
+    mx = Mx({"MAIL": [b"552 5.3.4 Too big\r\n"]}, extensions=STEPS)
+    async with ScriptedMx(mx) as server:
+        connection = await sessions.to(server)
+        await connection.transact(transaction())
+        assert (await connection.transact(transaction())).decided
+    assert mx.sessions[0].verbs == ["EHLO", "MAIL", "RSET", "MAIL", "RCPT", "DATA"]
+
+
 @pytest.mark.parametrize("extensions", BOTH_WAYS)
 async def test_a_server_that_cannot_reset_is_left(extensions: tuple[str, ...], sessions: Sessions) -> None:
     mx = Mx({"DATA": [b"451 4.3.0 Not now\r\n"], "RSET": b"500 5.5.1 What?\r\n"}, extensions=extensions)
