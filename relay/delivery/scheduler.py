@@ -25,7 +25,8 @@ from relay.delivery.window import Claim, Window
 from relay.mail.envelope import Envelope
 from relay.spool import Cursor, QueuedRecipient, Spool
 
-LOOKUPS = 500  # questions to the DNS under way
+LOOKUPS = 500  # domains looked up at once ...
+FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
 BATCH = 500
 TICK = 1.0
 RESOLVED_FOR = 60.0  # the resolver's cache knows the TTLs; this only spares it the question for every message
@@ -71,7 +72,8 @@ class Scheduler:
         self.window = window
         self._lookups: dict[LookupKey, Lookup] = {}
         self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
-        self._asking = asyncio.Semaphore(LOOKUPS)
+        self._asking = asyncio.Semaphore(FIRST_LOOKUPS)
+        self._lookups_at_once = FIRST_LOOKUPS
         self._asked: set[asyncio.Task[None]] = set()
         self._cursor: Cursor | None = None
         self._wake = wake
@@ -222,6 +224,7 @@ class Scheduler:
     async def _answer(self, key: LookupKey, lookup: Lookup) -> None:
         async with self._asking:
             resolution = await self._resolve(lookup)
+        self._let_more_begin()
         del self._lookups[key]
         match resolution:
             case Destination():
@@ -235,6 +238,12 @@ class Scheduler:
             case Unresolved(detail=detail):
                 for job in lookup.jobs:
                     self._settling.unreached(job, detail)
+
+    def _let_more_begin(self) -> None:
+        """What is begun goes on in step, so with a full queue the first mail would leave after hundreds of lookups."""
+        if self._lookups_at_once < LOOKUPS:
+            self._lookups_at_once += 1
+            self._asking.release()
 
     async def _resolve(self, lookup: Lookup) -> Resolution:
         if isinstance(lookup.way, Smarthost):
