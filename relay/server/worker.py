@@ -111,6 +111,8 @@ class Worker:
                 await self._drain()
                 for task in background:
                     task.cancel()
+                await asyncio.wait(background)
+                await self._close()
 
     # Opening what is on disk.
 
@@ -230,6 +232,9 @@ class Worker:
         self._log.info("worker draining", worker=self._place.slot)
         await self._submission.drain(seconds=self._drain_within)
         await asyncio.gather(*(shard.drain(seconds=self._drain_within) for shard in self._shards))
+
+    async def _close(self) -> None:
+        """What the background works on is closed after it has ended: a journal that is closed takes no events."""
         for control in self._controls:
             await control.close()
         for books in self._books:
