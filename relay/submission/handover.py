@@ -23,6 +23,8 @@ async def hand_over(submitted: Submitted, services: Services, over: Excess) -> R
         reply = Reply(451, "4.3.0", f"Trouble here; try again later ({submitted.id})")
     if not reply.is_positive:
         record(reply, _refused(submitted), services)
+        if submitted.file is not None:
+            submitted.file.discard()  # unless the spool has it
     return reply
 
 
@@ -34,8 +36,6 @@ async def _take(submitted: Submitted, services: Services, over: Excess) -> Reply
     retry_after = await services.limiter.take(submitted.credential.name, limits, 1)
     if retry_after <= 0.0:
         return None
-    if submitted.file is not None:
-        submitted.file.discard()
     now = services.now()
     over.remember(submitted.credential.name, limits, until=now + math.ceil(retry_after), now=now)
     return excess(limits, retry_after)
