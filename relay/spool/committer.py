@@ -52,7 +52,10 @@ class State(Enum):
 
 
 class Committer:
-    """See the module. observe(seconds, operations): called after each commit."""
+    """See the module.
+
+    Called after each commit: queued(the earliest due time of what it queued), observe(seconds, operations).
+    """
 
     def __init__(
         self,
@@ -65,6 +68,7 @@ class Committer:
         gap: float,
         still: float,
         measures: Measures,
+        queued: Callable[[float], None],
         observe: Callable[[float, int], None],
         reached: Reached,
     ) -> None:
@@ -78,6 +82,7 @@ class Committer:
         self._gap = gap
         self._still = still
         self._measures = measures
+        self._queued = queued
         self._observe = observe
         self._reached = reached
         self._loop = asyncio.get_running_loop()
@@ -206,6 +211,7 @@ class Committer:
             return
         self._last_commit = self._loop.time()
         self._retry_in = 0.0
+        self._queued(self._group.earliest_due)
         for operation in self._group.operations:
             operation.end()
         self._count(seconds, self._group)

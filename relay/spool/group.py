@@ -13,11 +13,11 @@ from typing import Any
 from relay.spool import failure
 from relay.spool.operation import Operation
 from relay.spool.steps import Reached, Step
-from relay.spool.tables import Tables
+from relay.spool.tables import INFINITY, Tables
 
 
 class Group:
-    """rows, content_octets: written by it, once it is written."""
+    """rows, content_octets: written by it, once it is written. earliest_due: of what it queued, infinity if nothing."""
 
     def __init__(self, connection: sqlite3.Connection, tables: Tables, operations: Sequence[Operation[Any]]) -> None:
         self.operations = operations
@@ -25,6 +25,7 @@ class Group:
         self._tables = tables
         self._rows_before = connection.total_changes
         self._octets_before = tables.content_octets
+        tables.earliest_due = INFINITY
 
     @property
     def rows(self) -> int:
@@ -33,6 +34,10 @@ class Group:
     @property
     def content_octets(self) -> int:
         return self._tables.content_octets - self._octets_before
+
+    @property
+    def earliest_due(self) -> float:
+        return self._tables.earliest_due
 
     def write(self) -> Generator[None, None, None]:
         """Raises sqlite3.Error for what concerns all of it."""

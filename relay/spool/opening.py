@@ -108,6 +108,7 @@ async def opened(
         gap=gap,
         still=still,
         measures=measures,
+        queued=reads.queued,
         observe=observe,
         reached=reached,
     )

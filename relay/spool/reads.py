@@ -1,8 +1,10 @@
 """spool.reads: the owner's questions, on a connection that only reads, in a thread of its own.
 
-The writing connection cannot be asked while it commits. What is read is what was committed when the question was put;
-so a recipient that was settled, held or cancelled while the question was on its way would come back as if nothing had
-happened, and be delivered twice. `ask_due` leaves out whatever was noted since it began.
+The writing connection cannot be asked while it commits. What is read is what was committed when the question was put.
+Two things follow for whoever walks through what is due. A recipient that was settled, held or cancelled while the
+question was on its way would come back as if nothing had happened, and be delivered twice: what was noted since it
+began is left out. And a recipient may be queued for a time that was already walked past, since a commit takes its
+time: the walk then begins again from there, so that nothing due is ever missed by one who only walks on.
 """
 
 from collections.abc import Iterable
@@ -11,10 +13,11 @@ from typing import TypeVar
 
 import aiosqlite
 
-from relay.spool import database
+from relay.spool import database, queries
 from relay.spool.failure import translated
 from relay.spool.queries import Query
-from relay.spool.values import QueuedRecipient
+from relay.spool.tables import INFINITY
+from relay.spool.values import Cursor, QueuedRecipient
 
 T = TypeVar("T")
 Key = tuple[int, int]
@@ -26,6 +29,8 @@ class Reads:
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
         self._under_way: list[set[Key]] = []
+        self._walked_to = -INFINITY
+        self._behind = INFINITY  # the earliest due time of what was queued where the walk had already been
 
     @classmethod
     async def open(cls, path: Path) -> "Reads":
@@ -40,6 +45,23 @@ class Reads:
         with translated("the spool cannot be read"):
             found = await self._connection.execute_fetchall(query.sql, query.parameters)
         return query.result(list(found))
+
+    async def walk(self, *, after: Cursor | None, until: float, limit: int, shard: int) -> list[QueuedRecipient]:
+        """What is due, from a cursor on; or from before it, if something was queued there."""
+        behind, self._behind = self._behind, INFINITY
+        self._walked_to = max(self._walked_to, until)
+        if after is not None and behind <= after[0]:
+            after = (behind, -1, -1)
+        try:
+            return await self.ask_due(queries.due(domain=None, after=after, until=until, limit=limit, shard=shard))
+        except BaseException:
+            self.queued(behind)
+            raise
+
+    def queued(self, due_at: float) -> None:
+        """Something was queued for then, and is on disk now."""
+        if due_at <= self._walked_to:
+            self._behind = min(self._behind, due_at)
 
     async def ask_due(self, query: Query[list[QueuedRecipient]]) -> list[QueuedRecipient]:
         changed: set[Key] = set()

@@ -18,6 +18,8 @@ from relay.spool import rows
 from relay.spool.content import Kept
 from relay.spool.values import NewMessage, Outcome
 
+INFINITY = float("inf")
+
 _ADD_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?)"
 _ADD_CONTENT = "INSERT INTO content VALUES (?, ?, ?, ?, ?)"
 _ADD_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0, '')"
@@ -54,7 +56,8 @@ class Removed:
 class Tables:
     """The writing connection. event_sequence, suppression_sequence: the last that were given.
 
-    content_octets: of all contents written so far; a row of them may fill many pages of the log.
+    content_octets: of all contents written so far; a row of them may fill many pages of the log. earliest_due: of all
+    that were queued since it was last set to infinity.
     """
 
     def __init__(self, connection: sqlite3.Connection, *, event_sequence: int, suppression_sequence: int) -> None:
@@ -62,6 +65,7 @@ class Tables:
         self._event_sequence = event_sequence
         self._suppression_sequence = suppression_sequence
         self.content_octets = 0
+        self.earliest_due = INFINITY
 
     def add_message(self, number: int, message: NewMessage, kept: Kept) -> None:
         execute = self._cursor.execute
@@ -74,6 +78,8 @@ class Tables:
         due_at, expires_at = message.accepted_at, message.expires_at
         held_at = due_at if status == rows.HELD else 0.0
         recipients = message.envelope.recipients[start:stop]
+        if status == rows.QUEUED:
+            self.queued_at(due_at)
         self._cursor.executemany(
             _ADD_RECIPIENT,
             [
@@ -99,13 +105,19 @@ class Tables:
     def defer(self, number: int, outcome: Outcome) -> bool:
         reply = rows.last_reply(outcome.event)
         key = (number, outcome.position)
+        self.queued_at(outcome.due_at)
         return self.change(_DEFER, (outcome.climbs, outcome.due_at, outcome.delay_reported, reply, *key))
 
     def intend(self, number: int, position: int) -> bool:
         return self.change(_INTEND, (number, position))
 
     def give_back(self, number: int, position: int, *, due_at: float) -> bool:
+        self.queued_at(due_at)
         return self.change(_GIVE_BACK, (due_at, number, position))
+
+    def queued_at(self, due_at: float) -> None:
+        """A recipient may have been queued for then."""
+        self.earliest_due = min(self.earliest_due, due_at)
 
     def change(self, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> bool:
         """Whether the statement, guarded by its WHERE, met a row."""

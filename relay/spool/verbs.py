@@ -73,6 +73,7 @@ def change(tables: Tables, verb: Verb, recipients: Sequence[QueuedRecipient], *,
     gone: list[Removed] = []
     for start in range(0, len(recipients), PIECE):
         met = [one for one in recipients[start : start + PIECE] if _apply(tables, verb, one, now)]
+        tables.queued_at(now)
         tables.add_events(rows.pack_event(_event(verb, one, now=now, by=by)) for one in met)
         changes += [Change(one.message.id, one.position, one.recipient.domain) for one in met]
         keys += [one.cursor[1:] for one in met]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.spool import QueuedRecipient, Selection, Spool, queries
 from relay.spool.reads import Reads
-from tests.spool.letters import NOON, addresses_due, deferred, delivered, new_message
+from tests.spool.letters import NOON, Clock, addresses_due, deferred, delivered, new_message
 
 
 async def deferred_at(spool: Spool, *times: float, domain: str = "example.org") -> None:
@@ -29,6 +29,41 @@ async def test_a_walk_by_cursor_meets_everything_once(spool: Spool) -> None:
             walked += batch
         assert [one.due_at for one in walked] == sorted(NOON + time for time in times if time <= 50)
         assert len({one.position for one in walked}) == len(walked)
+
+
+async def test_who_walks_on_meets_what_was_queued_behind_him(spool: Spool, clock: Clock) -> None:
+    await deferred_at(spool, 10, 20)
+    clock.pass_by(30)
+    (*_, last) = await spool.due(until=clock(), limit=10)
+    assert await spool.due(after=last.cursor, until=clock(), limit=10) == []
+    await spool.accept(new_message(spool, "slow@example.org", at=NOON + 15), hand_over=False)
+    again = await spool.due(after=last.cursor, until=clock(), limit=10)
+    assert [one.recipient.address for one in again] == ["slow@example.org", "at20@example.org"]
+    assert await spool.due(after=again[-1].cursor, until=clock(), limit=10) == []
+
+
+async def test_what_was_queued_during_a_walk_is_met_by_the_next(spool: Spool, clock: Clock) -> None:
+    await deferred_at(spool, 10)
+    clock.pass_by(30)
+    accepting = asyncio.create_task(spool.accept(new_message(spool, "slow@example.org", at=NOON + 5), hand_over=False))
+    walked: list[QueuedRecipient] = []
+    while not accepting.done():
+        walked += await spool.due(after=walked[-1].cursor if walked else None, until=clock(), limit=10)
+    walked += await spool.due(after=walked[-1].cursor, until=clock(), limit=10)
+    assert {one.recipient.address for one in walked} == {"at10@example.org", "slow@example.org"}
+
+
+async def test_a_walk_that_is_given_up_forgets_nothing(spool: Spool, clock: Clock) -> None:
+    await deferred_at(spool, 20)
+    clock.pass_by(30)
+    (last,) = await spool.due(until=clock(), limit=10)
+    await spool.accept(new_message(spool, "slow@example.org", at=NOON + 15), hand_over=False)
+    given_up = asyncio.create_task(spool.due(after=last.cursor, until=clock(), limit=10))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    found = await spool.due(after=last.cursor, until=clock(), limit=10)
+    assert found[0].recipient.address == "slow@example.org"
 
 
 async def test_one_domain_is_walked_alone(spool: Spool) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolFull
-from relay.spool import INLINE_OCTETS, Content, Selection, Spool
-from tests.spool.letters import Clock, addresses_due, deferred, new_message
+from relay.spool import INLINE_OCTETS, Content, Selection, Settlement, Spool
+from tests.spool.letters import Clock, addresses_due, deferred, delivered, new_message
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 
@@ -141,6 +141,20 @@ async def test_a_large_content_whose_row_finds_no_room_is_removed(spool: Spool, 
     async with asyncio.timeout(10):
         while list(contents.iterdir()):
             await spool.count(Selection())
+
+
+async def test_a_settlement_with_a_large_report_waits_for_room(spool: Spool, disk: Disk) -> None:
+    (one,) = await spool.accept(new_message(spool, "a@example.org"), hand_over=True)
+    disk.fill()
+    report = new_message(spool, "shop@example.com", body=LARGE)
+    settlement = Settlement(one.message.id, delivered(one).outcomes, reports=(report,))
+    settling = asyncio.create_task(spool.settle(settlement))
+    done, _ = await asyncio.wait([settling], timeout=0.1)
+    assert not done
+    disk.free()
+    async with asyncio.timeout(10):
+        assert (await settling).missing == ()
+    assert await addresses_due(spool) == ["shop@example.com"]
 
 
 async def test_closing_on_a_full_disk_ends(disk: Disk, clock: Clock) -> None:

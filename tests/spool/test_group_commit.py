@@ -9,6 +9,8 @@ import pytest
 
 from relay.errors import SpoolError
 from relay.spool import Selection, Settled, Spool, Step
+from relay.spool.operation import Operation
+from relay.spool.operations import Steps
 from tests.spool.letters import NOON, Clock, addresses_due, delivered, new_message
 
 
@@ -86,6 +88,23 @@ async def test_one_that_fails_does_not_fail_its_group(spool: Spool) -> None:
     assert sorted(await addresses_due(spool)) == ["a@example.org", "b@example.org", "c@example.org"]
     assert spool.measures.commits == 1
     assert spool.failure is None
+
+
+async def test_several_that_fail_do_not_fail_their_group(spool: Spool) -> None:
+    messages = [new_message(spool, f"{name}@example.org") for name in "ab"]
+    results = await asyncio.gather(
+        *(spool.accept(message, hand_over=False) for message in messages * 3), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [tuple] * 2 + [SpoolError] * 4
+    assert sorted(await addresses_due(spool)) == ["a@example.org", "b@example.org"]
+
+
+async def test_a_group_of_which_nothing_is_left_leaves_the_spool_working(spool: Spool) -> None:
+    message = new_message(spool, "a@example.org", body=b"x" * 200_000)
+    await spool.accept(message, hand_over=False)
+    refused = await asyncio.gather(*(spool.accept(message, hand_over=True) for _ in range(2)), return_exceptions=True)
+    assert [type(result) for result in refused] == [SpoolError] * 2
+    assert (await spool.content(message.id)).body_size == 200_000
 
 
 async def test_the_first_that_fails_alone_leaves_the_spool_working(spool: Spool) -> None:
@@ -236,3 +255,18 @@ async def test_the_log_is_carried_over_before_it_grows_long(tmp_path: Path, spoo
     assert spool.measures.checkpoints > 0
     assert (tmp_path / "shard-0" / "queue.db-wal").stat().st_size < 300 * 60_000
     assert await addresses_due(spool, until=NOON) == []
+
+
+async def test_what_follows_a_commit_may_fail_without_failing_the_callers(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    loop = asyncio.get_running_loop()
+    operation = Operation(lambda _: iter_nothing(), loop.create_future(), committed=fails)
+    operation.result = None
+    operation.end()
+    assert "what follows a commit failed" in caplog.text
+
+
+def iter_nothing() -> Steps[None]:
+    yield
