@@ -70,7 +70,7 @@ def environment() -> dict[str, str]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What `git clone` would give once all that stands here is committed."""
     copy = tmp_path_factory.mktemp("clone")
-    listing = ["git", "-C", TOP, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = ["git", "-C", str(TOP), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(listing, capture_output=True, check=True).stdout.decode()
     for name in filter(None, listed.split("\0")):
         if not (TOP / name).exists():
