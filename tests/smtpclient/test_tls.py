@@ -107,6 +107,11 @@ BREAKING = [
         id="octets injected that look like TLS",
     ),
     pytest.param(
+        b"220 2.0.0 Go\r\n\x16\x03\x03\r\n",
+        ConnectFailure(Stage.STARTTLS, None, "the server sent what was not asked for"),
+        id="a whole line of garbage injected",
+    ),
+    pytest.param(
         Act.CLOSE,
         ConnectFailure(Stage.STARTTLS, None, "the server closed the connection", tls_failed=True),
         id="closed at STARTTLS",
