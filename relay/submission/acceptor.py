@@ -27,9 +27,7 @@ _PEEK = 4096
 
 
 class TlsAcceptor:
-    """`start` and `close`, which closes the listening socket; a handshake under way then ends, by itself or by its
-    timeout.
-    """
+    """`start` and `close`, which closes the listening socket; a handshake under way is given up."""
 
     def __init__(
         self,
@@ -47,6 +45,7 @@ class TlsAcceptor:
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
+        self._handshakes: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         if not self._is_closed:
@@ -57,6 +56,8 @@ class TlsAcceptor:
             self._is_closed = True
             self._loop.remove_reader(self._listening.fileno())
             self._listening.close()
+            for handshake in tuple(self._handshakes):
+                handshake.cancel()
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
@@ -68,7 +69,9 @@ class TlsAcceptor:
                 self._pause(error)
                 return
             accepted.settimeout(0)
-            self._tasks.create_task(self._receive(accepted, client_at(peer[0])))
+            handshake = self._tasks.create_task(self._receive(accepted, client_at(peer[0])))
+            self._handshakes.add(handshake)
+            handshake.add_done_callback(self._handshakes.discard)
 
     def _pause(self, error: OSError) -> None:
         self._door.services.log.error("cannot accept connections", error=str(error), listen=self._door.listener.listen)
@@ -82,6 +85,9 @@ class TlsAcceptor:
         except (ProxyError, OSError) as error:  # TimeoutError is an OSError
             self._door.services.log.warning("PROXY header refused", error=str(error), client=client.address)
             admission = Reason.NETWORK
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
         if isinstance(admission, Reason):
             accepted.close()
         else:
@@ -91,13 +97,15 @@ class TlsAcceptor:
         """From here on the socket is the loop's, and the admission the connection's once that is made."""
         connection = Connection(self._house, self._door, client=client, admission=admission)
         within = self._door.submission.limits.handshake
-        with contextlib.suppress(OSError, RuntimeError):  # ssl.SSLError and TimeoutError are OSErrors
-            await self._loop.connect_accepted_socket(
-                lambda: self._house.feed(connection), accepted, ssl=self._context(), ssl_handshake_timeout=within
-            )
-        if not connection.is_made:  # some loops raise for a client that is gone, some do not
-            self._door.services.facts.tls_failed()
-            admission.leave()
+        try:
+            with contextlib.suppress(OSError, RuntimeError):  # ssl.SSLError and TimeoutError are OSErrors
+                await self._loop.connect_accepted_socket(
+                    lambda: self._house.feed(connection), accepted, ssl=self._context(), ssl_handshake_timeout=within
+                )
+        finally:
+            if not connection.is_made:  # some loops raise for a client that is gone, some do not
+                self._door.services.facts.tls_failed()
+                admission.leave()
 
     async def _behind(self, accepted: socket.socket, peer: Client) -> Client:
         """Whom a proxy's header names; the peer itself where it is no proxy. Raises ProxyError, OSError."""

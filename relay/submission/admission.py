@@ -21,7 +21,6 @@ class Reason(StrEnum):
 
     ADDRESS = "address"  # too many from there
     FULL = "full"
-    LOCKED = "locked"  # guessing
     NETWORK = "network"  # a trusted listener is not for it
     DRAINING = "draining"
 
@@ -29,7 +28,6 @@ class Reason(StrEnum):
 REPLIES = {
     Reason.ADDRESS: Reply(421, "4.7.0", "Too many sessions from your address; try again later"),
     Reason.FULL: Reply(421, "4.7.0", "Too many sessions; try again later"),
-    Reason.LOCKED: Reply(421, "4.7.0", "Too many failed logins from your address; try again later"),
     Reason.NETWORK: Reply(554, "5.7.1", "This listener is not for your address"),
     Reason.DRAINING: Reply(421, "4.3.2", "Shutting down; try again later"),
 }

@@ -142,9 +142,9 @@ class Connection(SMTP):
 
     def drain(self) -> None:
         """End as soon as no message is under way."""
-        if self._session is None:
-            self.abort()
-        elif self._gate is None:
+        if self._session is None or self._gate is not None:
+            self.abort()  # nobody to tell, or no way to
+        else:
             self._act(self._session.dismiss_when_idle(replies.SHUTTING_DOWN))
 
     def check_credential(self) -> None:
@@ -205,7 +205,10 @@ class Connection(SMTP):
     def _begin(self, client: Client, admission: Admission, *, tls: str) -> None:
         self._admission = admission
         self._session = self._door.session(client, admission, tls=tls)
-        self._write(self._door.terms.greeting)
+        if self._door.is_open:
+            self._write(self._door.terms.greeting)
+        else:  # closed during the handshake
+            self._act(self._session.dismiss(replies.SHUTTING_DOWN))
 
     def _read_proxy(self, reader: ProxyReader, data: bytes) -> None:
         try:

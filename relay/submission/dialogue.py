@@ -152,7 +152,7 @@ class Dialogue:
 
     def _trouble(self, verb: Verb, error: Exception) -> bytes:
         reference = self._services.new_id()
-        self._services.log.exception("command broke", error, id=reference, verb=verb.value)  # noqa: LOG004, PLE1205
+        self._services.log.exception("command broke", error, id=reference, verb=verb.value)
         return Reply(451, "4.3.0", f"Trouble here; try again later ({reference})").wire()
 
     def _refuse_order(self, verb: Verb, argument: bytes) -> Answer:

@@ -107,17 +107,22 @@ class _Chooser:
 def load(pair: Certificate, *, tickets: int = TICKETS) -> Loaded:
     """One certificate and its key. Raises ConfigError, PermissionRefused."""
     stamp = _stamp(pair)
-    _refuse_readable(pair.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.num_tickets = tickets
     try:
-        context.load_cert_chain(pair.certificate, pair.key)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        _refuse_readable(pair.key)
+        context.load_cert_chain(pair.certificate, pair.key, password=_no_password)
+        certificate = _leaf(pair.certificate)
+        return Loaded(pair, context, _names(certificate), certificate.not_valid_after_utc.timestamp(), stamp)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; the files may change while they are read
         raise _unusable(pair, error) from None
-    certificate = _leaf(pair.certificate)
-    return Loaded(pair, context, _names(certificate), certificate.not_valid_after_utc.timestamp(), stamp)
+
+
+def _no_password() -> str:
+    """Else OpenSSL would ask on the terminal, and wait."""
+    raise ValueError("the key is encrypted")
 
 
 def _stamp(pair: Certificate) -> tuple[int, ...]:
@@ -154,8 +159,8 @@ def _unusable(pair: Certificate, error: Exception) -> RelayError:
             remedy=f"let its group read it: chgrp relay {pair.key}; chmod 640 {pair.key}",
         )
     return ConfigError(
-        f"tls.certificate: {pair.certificate} and {pair.key} are no PEM certificate and unencrypted key: {error}",
-        remedy="write the certificate, then its chain, in the one, and the key in the other, as PEM",
+        f"tls.certificate: {pair.certificate} and {pair.key} are no certificate and key that can be used: {error}",
+        remedy="write the certificate, then its chain, in the one, and the key, unencrypted, in the other, as PEM",
     )
 
 

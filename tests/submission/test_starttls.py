@@ -187,10 +187,15 @@ async def test_a_handshake_that_stands_still_ends(house: House, issued: Issued) 
     assert house.facts.words.count("tls failed") == 2
 
 
-async def test_a_drain_during_a_handshake_ends(house: House, issued: Issued) -> None:
+async def test_a_drain_does_not_wait_for_handshakes(house: House, issued: Issued) -> None:
     async with running(house, issued) as up:
         wire = await at_starttls(up.starttls)
         await wire.say(b"STARTTLS\r\n")
-        await up.server.drain(seconds=0.2)
-        assert await wire.rest() == b""
+        silent = await Wire.to(up.tls)
+        await until(lambda: house.sessions.count("all") == 2)
+        async with asyncio.timeout(WITHIN):
+            await up.server.drain(seconds=60.0)
+        assert await wire.rest() == await silent.rest() == b""
         await wire.close()
+        await silent.close()
+    assert house.sessions.count("all") == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from relay.config.models import Tls
 from relay.errors import ConfigError, PermissionRefused, RelayError
@@ -127,6 +128,17 @@ def readable(issued: Issued) -> None:
     issued.key.chmod(0o644)
 
 
+def encrypted(issued: Issued) -> None:
+    key = serialization.load_pem_private_key(issued.key.read_bytes(), None)
+    issued.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+
+
 def garbage(issued: Issued) -> None:
     issued.certificate.write_text("no certificate")
 
@@ -137,7 +149,8 @@ def garbage(issued: Issued) -> None:
         pytest.param(missing, ConfigError, "cannot be read: No such file", id="a missing file"),
         pytest.param(mismatched, ConfigError, "is not the key of the certificate", id="a key of another certificate"),
         pytest.param(readable, PermissionRefused, "may be read by everybody", id="a key that everybody may read"),
-        pytest.param(garbage, ConfigError, "no PEM certificate", id="no certificate at all"),
+        pytest.param(garbage, ConfigError, "no certificate and key", id="no certificate at all"),
+        pytest.param(encrypted, ConfigError, "the key is encrypted", id="an encrypted key, and nobody is asked for it"),
     ],
 )
 def test_what_cannot_be_used_says_what_and_what_to_do(
