@@ -7,6 +7,7 @@ the claims stay, so nothing is sent twice meanwhile; any other error of it ends 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Protocol
 
@@ -14,7 +15,9 @@ from relay.delivery.destination import Undeliverable
 from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
 from relay.delivery.site import Job
 from relay.delivery.window import Window
+from relay.errors import NotFound, SpoolFull
 from relay.mail.dsn import Action, Told
+from relay.mail.event import Kind
 from relay.mail.reply import Reply
 from relay.metrics import Metrics
 from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
@@ -120,17 +123,31 @@ class Settling:
         self._end(recipients)
 
     async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
-        reports = await self._reports(message, judgements)
+        reports = await self._reports_owed(message, judgements)
         settlement = Settlement(
             message_id=message.id,
             outcomes=tuple(each.outcome for each in judgements),
             reports=reports,
             suppressions=tuple(each.suppression for each in judgements if each.suppression is not None),
         )
-        await self._spool.settle(settlement)
+        settled = await self._spool.settle(settlement)
         self._end([each.recipient for each in judgements])
-        self._count(message, judgements, site)
+        self._count(message, [each for each in judgements if each.outcome.position not in settled.missing], site)
         self._announce(judgements, reports)
+        await self._record_delivered([each for each in judgements if each.outcome.position in settled.missing])
+
+    async def _record_delivered(self, gone: Sequence[Judgement]) -> None:
+        """Cancelled while it was being sent, and the server took it: the journal says so, whatever was wanted."""
+        events = [each.outcome.event for each in gone if each.outcome.event.kind is Kind.DELIVERED]
+        if events:
+            with contextlib.suppress(SpoolFull):  # nothing is owed any more; not worth waiting for room
+                await self._spool.record(events)
+
+    async def _reports_owed(self, message: QueuedMessage, judgements: Sequence[Judgement]) -> tuple[NewMessage, ...]:
+        try:
+            return await self._reports(message, judgements)
+        except NotFound:
+            return ()  # an operator cancelled the whole message while it was being sent: nobody is owed a report
 
     async def _reports(self, message: QueuedMessage, judgements: Sequence[Judgement]) -> tuple[NewMessage, ...]:
         reports = []

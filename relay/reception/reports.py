@@ -28,7 +28,10 @@ class Reports:
         self._terms = terms
 
     async def about(self, message: QueuedMessage, action: dsn.Action, told: Sequence[dsn.Told]) -> NewMessage:
-        """The report to the message's sender about these recipients, for `Settlement.reports`."""
+        """The report to the message's sender about these recipients, for `Settlement.reports`.
+
+        Raises NotFound when the message is gone, SpoolError.
+        """
         terms = self._terms()
         queue_id = self._spool.next_id()
         domain = message.sender_domain or terms.hostname

@@ -1,5 +1,6 @@
 """From the spool to a receiving server and back: every way a recipient can end."""
 
+import asyncio
 import time
 from email import message_from_bytes
 from pathlib import Path
@@ -12,7 +13,7 @@ from relay.mail.event import Kind
 from relay.mail.suppression import Cause, Suppression
 from relay.spool import Selection
 from tests.delivery.outfit import config, kinds, outfit
-from tests.peers.mx import Act, Mx, ScriptedMx, until
+from tests.peers.mx import Act, Mx, Peer, ScriptedMx, until
 
 SOON = {"retry": {"ladder": ["50ms"], "jitter": 0}}
 NOT_NOW = {"retry": {"ladder": ["1h"]}}
@@ -335,6 +336,44 @@ async def test_held_mail_is_taken_out_of_every_line(nameserver: str, tmp_path: P
         (site,) = relay.shard.couriers.sites.values()
         assert len(held) == 10
         assert site.waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        pytest.param(b"250 2.0.0 Queued\r\n", [Kind.CANCELLED, Kind.DELIVERED], id="the journal says if it was taken"),
+        pytest.param(b"550 5.7.1 no\r\n", [Kind.CANCELLED], id="and a refusal is reported to nobody"),
+    ],
+)
+async def test_what_is_cancelled_while_it_is_being_sent_ends_no_worker(
+    answer: bytes, ends: list[Kind], nameserver: str, tmp_path: Path
+) -> None:
+    mx = HesitantMx({"END": answer})
+    async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
+        await relay.submit("x@dest.example")
+        await mx.asked.wait()
+        async for changes in relay.spool.cancel(Selection(), by="test"):
+            relay.shard.scheduler.drop({(each.message_id, each.position) for each in changes})
+        mx.may_answer.set()
+        await relay.until("x@dest.example", ends[-1])
+        await relay.submit("y@dest.example", sender="")
+        await relay.until("y@dest.example", Kind.BOUNCED if len(ends) == 1 else Kind.DELIVERED)
+        assert kinds(await relay.of("x@dest.example")) == ends
+        assert await relay.of("app@sender.example") == []
+
+
+class HesitantMx(Mx):
+    """Answers to the first final dot only when told."""
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        super().__init__(answers)
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
+        if verb == "END":
+            self.asked.set()
+            await self.may_answer.wait()
+        return await super()._answer(peer, verb, default)
 
 
 async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(nameserver: str, tmp_path: Path) -> None:
