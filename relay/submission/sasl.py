@@ -26,7 +26,7 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A login and a secret to check. What is not UTF-8 has lone surrogates."""
+    """A login and a secret to check. What is not UTF-8 is spelled out, and so is no login that was ever issued."""
 
     login: str
     secret: str
@@ -94,4 +94,5 @@ class Exchange:
 
 
 def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "surrogateescape")
+    """A lone surrogate could neither be logged nor be told to other workers, so its attempt would count for nothing."""
+    return octets.decode("utf-8", "backslashreplace")

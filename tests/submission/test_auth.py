@@ -11,7 +11,7 @@ import pytest
 from relay.registry.credentials import State, StoredSecret
 from relay.submission.auth import Denied, Failure, check
 from relay.submission.client import Client, client_at
-from relay.submission.sasl import Attempt
+from relay.submission.sasl import Attempt, Exchange
 from tests.submission.house import NOW, SECRET, House, credential
 from tests.submission.talk import Talk
 
@@ -199,3 +199,9 @@ class _NoGuard:
 )
 def test_clients(host: str, address: str, key: str) -> None:
     assert client_at(host) == Client(address, key)
+
+
+def test_octets_that_are_no_text_make_a_login_that_can_be_logged_and_told() -> None:
+    step = Exchange().begin(b"PLAIN " + b64(b"\0\xff\xfe\0\xff"))
+    assert isinstance(step, Attempt)
+    assert (step.login.encode(), step.secret.encode()) == (b"\\xff\\xfe", b"\\xff")
