@@ -51,7 +51,9 @@ class Dialler:
         return len(tried) < self._settings.sessions and any(at not in tried for _, at in self._addresses(site))
 
     async def open(self, site: Site, tried: Collection[str]) -> Line | Unreached:
-        """tried: addresses that a session of this attempt broke at; they are left out."""
+        """tried: addresses that a session of this attempt broke at; they are left out, as long as there are others."""
+        if not self.has_another(site, tried):
+            tried = ()  # while the job waited DNS gave other addresses, or a reload allowed fewer sessions
         failures: list[tuple[Host, str, ConnectFailure]] = []
         answered = len(tried)
         for host, address in self._addresses(site):
