@@ -181,9 +181,9 @@ class Spool:
     async def due(self, *, after: Cursor | None = None, until: float, limit: int) -> list[QueuedRecipient]:
         """At most `limit` queued recipients with due_at up to `until`, in due order, after a cursor.
 
-        Claimed ones are among them, those settled meanwhile are not. If something was queued at a time already walked
-        past, the answer begins there: who always goes on from the last cursor misses nothing, but may meet recipients
-        again. Mapping a row takes some microseconds of the event loop.
+        For the one who walks through all that is due: claimed ones are among them, those settled meanwhile are not. If
+        something was queued at a time already walked past, the next answer begins there: who always goes on from the
+        last cursor misses nothing, but may meet recipients again. A row takes some microseconds of the event loop.
         """
         self._committer.raise_if_unusable()
         return await self._parts.reads.walk(after=after, until=until, limit=limit, shard=self.shard)
