@@ -39,11 +39,11 @@ class Content:
     """One message's content: `add` what comes, then `finish`; then `problem`, or `header` and `body` or `file`."""
 
     __slots__ = (
+        "_body",
         "_bounds",
         "_held",
         "_incoming",
         "_line",
-        "_parts",
         "eight_bit",
         "file",
         "header",
@@ -59,7 +59,7 @@ class Content:
         self._incoming = incoming
         self._held = b""  # a CR whose LF may be in the next piece
         self._line = 0  # octets of the line under way
-        self._parts: list[bytes] = []  # of the body, while it is in memory
+        self._body = bytearray()  # while it is in memory
         self.header = b""
         self.in_body = False
         self.file: IncomingFile | None = None
@@ -72,7 +72,7 @@ class Content:
     @property
     def body(self) -> bytes:
         """b"" when it is in `file`."""
-        return b"".join(self._parts)
+        return bytes(self._body)
 
     def add(self, octets: bytes) -> None:
         """Take the next octets, dots already out; they are dropped once there is a problem."""
@@ -99,7 +99,7 @@ class Content:
 
     def discard(self) -> None:
         """Forget what came, also what is in a file."""
-        self._parts = []
+        self._body.clear()
         self.header = b""
         if self.file is not None:
             self.file.discard()
@@ -177,7 +177,7 @@ class Content:
             if self.file is not None:
                 self.file.write(octets)
                 return
-            self._parts.append(octets)
+            self._body += octets
             if self.size - len(self.header) > INLINE_OCTETS:
                 self._spill()
         except SpoolError as error:
@@ -186,8 +186,8 @@ class Content:
 
     def _spill(self) -> None:
         self.file = self._incoming()
-        self.file.write(b"".join(self._parts))
-        self._parts = []
+        self.file.write(self._body)
+        self._body.clear()
 
 
 def _has_bare_newline(octets: bytes) -> bool:

@@ -151,7 +151,10 @@ class Dialogue:
             return self._trouble(verb, error), Turn.COMMAND
 
     def _trouble(self, verb: Verb, error: Exception) -> bytes:
-        reference = self._services.new_id()
+        try:
+            reference = self._services.new_id()
+        except Exception:  # noqa: BLE001 - what broke may be just that
+            reference = "no id"
         self._services.log.exception("command broke", error, id=reference, verb=verb.value)
         return Reply(451, "4.3.0", f"Trouble here; try again later ({reference})").wire()
 

@@ -118,8 +118,8 @@ class House:
         self.rates = Rates()
         self.guard = Guessing(failures=10, window=600.0)
         self.snapshot = Snapshot.of(credentials or (credential(),), ())
-        self._log_path = directory / "log"
-        self.log = Log(Output(self._log_path), now=self.clock, level=Level.DEBUG)
+        self.log_path = directory / "log"
+        self.log = Log(Output(self.log_path), now=self.clock, level=Level.DEBUG)
         self.files: list[IncomingFile] = []
         self._directory = directory
         self._ids = itertools.count(1)
@@ -152,7 +152,7 @@ class House:
     def logged(self) -> str:
         """All lines so far."""
         self.log.output.flush()
-        return self._log_path.read_text()
+        return self.log_path.read_text()
 
     def _incoming(self) -> IncomingFile:
         file = IncomingFile(self._directory / f"incoming-{len(self.files)}")

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import SpoolError, SpoolFull
@@ -71,6 +71,7 @@ def test_what_is_found_does_not_depend_on_the_pieces(octets: bytes, cuts: list[i
     assert (normalized.header, normalized.body, normalized.size) == (expected.header, expected.body, expected.size)
 
 
+@settings(deadline=None)
 @given(
     lines=st.lists(st.sampled_from([0, 1, 500, 997, 998, 999, 1000, 5000]), max_size=12),
     size=st.sampled_from([1, 7, 999, 1000, 100_000]),

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 import struct
@@ -321,6 +322,36 @@ async def test_a_client_that_does_not_read_is_not_read_from(house: House, issued
         await until(lambda: not up.server.sessions)
         small.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         small.close()
+
+
+async def test_a_client_that_reads_late_gets_every_answer(house: House, issued: Issued) -> None:
+    async with running(house, issued) as up:
+        wire = await Wire.to(up.trusted, limit=1024)
+        wire.writer.write(b"EHLO c\r\n" + b"NOOP\r\n" * 300_000 + b"QUIT\r\n")
+        await asyncio.sleep(0.2)
+        answer = await wire.rest()
+        assert answer.count(b"250 2.0.0 Ok\r\n") == 300_000
+        assert answer.endswith(b"221 2.0.0 Bye\r\n")
+        await wire.close()
+
+
+async def test_without_file_descriptors_nobody_is_accepted_until_there_are_some(
+    house: House, issued: Issued, trust: ssl.SSLContext
+) -> None:
+    async with running(house, issued) as up:
+        waiting = socket.create_connection(("127.0.0.1", up.tls))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with house.log_path.open() as log:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (log.fileno() + 1, hard))
+            try:
+                await until(lambda: "cannot accept connections" in log.read())
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        waiting.setblocking(False)
+        wire = Wire(*await asyncio.open_connection(sock=waiting, ssl=trust, server_hostname="relay.test"))
+        assert (await wire.reply()).startswith("220")
+        await wire.close()
+    assert house.logged().count("cannot accept connections") == 1
 
 
 # -- what may and what may not ---------------------------------------------------------------------------------------

@@ -620,6 +620,16 @@ def test_trouble_of_ours_is_451_and_says_nothing_but_where_to_look(house: House)
     assert '"id":"id1"' in house.logged() and "disk I/O error" in house.logged()
 
 
+def test_trouble_at_the_end_of_content_is_451_and_the_session_goes_on(house: House) -> None:
+    def broken() -> str:
+        raise RuntimeError("no more ids")
+
+    talk = Talk(house, trusted="shop", services={"new_id": broken})
+    answers = talk.say(b"EHLO c\r\n", MAIL, RCPT, b"DATA\r\n", MESSAGE + b".\r\n", b"NOOP\r\n", MAIL)
+    assert codes(answers)[-3:] == ["451 4.3.0", "250 2.0.0", "250 2.1.0"]
+    assert "no more ids" in house.logged()
+
+
 # -- anything at all -------------------------------------------------------------------------------------------------
 
 FRAGMENTS = st.sampled_from(
