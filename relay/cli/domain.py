@@ -170,7 +170,7 @@ def _record_value(record: Record) -> dict[str, str]:
 async def _look(here: invocation.Invocation, domain: "SenderDomain") -> list[Finding]:
     from relay.resolver import Resolver
 
-    return await check(domain, here.config, Resolver(here.config.dns, here.now))
+    return await check(domain, here.config, Resolver(here.config.dns, here.now), now=here.now())
 
 
 def _mark_seen(here: invocation.Invocation, domain: "SenderDomain", selectors: list[str]) -> list[str]:

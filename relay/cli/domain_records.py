@@ -2,7 +2,8 @@
 
 Expected are each key's DKIM record (RFC 6376 3.6.1), and as suggestions an SPF record that lets this machine send (RFC
 7208), a DMARC record to begin with (RFC 7489 6.3). Found is judged by meaning, not by letters: a DKIM record by its
-public key, SPF by whether it names this machine, DMARC by the tree walk from the domain upwards.
+public key and by whether a sample signed with it verifies, SPF by whether it names this machine, DMARC by the tree walk
+from the domain upwards.
 """
 
 import re
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from relay.cli import dkim_sample
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv6Address
@@ -89,9 +92,9 @@ def zone_file(record: Record) -> str:
     return f"{record.name}. IN {record.type} {quoted}"
 
 
-async def check(domain: "SenderDomain", config: "Config", resolver: "Resolver") -> list[Finding]:
-    """Everything of a domain, and of the addresses mail is sent from."""
-    findings = [_dkim(key, await resolver.txt(key.record_name)) for key in domain.keys]
+async def check(domain: "SenderDomain", config: "Config", resolver: "Resolver", *, now: float) -> list[Finding]:
+    """Everything of a domain, and of the addresses mail is sent from. now: POSIX seconds."""
+    findings = [_dkim(key, await resolver.txt(key.record_name), now) for key in domain.keys]
     findings.append(_spf(domain.name, await resolver.txt(domain.name), config))
     findings.append(await _dmarc(domain.name, resolver))
     findings.append(await _return_path(domain.name, resolver))
@@ -99,19 +102,29 @@ async def check(domain: "SenderDomain", config: "Config", resolver: "Resolver") 
     return findings
 
 
-def _dkim(key: "DkimKey", answer: "TextAnswer") -> Finding:
+def _dkim(key: "DkimKey", answer: "TextAnswer", now: float) -> Finding:
     from relay.resolver import Failure, Found
 
     if isinstance(answer, Failure):
         return Finding("DKIM", key.record_name, Outcome.UNKNOWN, answer.text, "Ask again later.")
     records = answer.records if isinstance(answer, Found) else ()
-    if any(_public_key(text) == _public_key(key.public_record) for text in records):
-        return Finding("DKIM", key.record_name, Outcome.OK, "published", selector=key.selector)
+    ours = [text for text in records if _public_key(text) == _public_key(key.public_record)]
+    if ours:
+        return _verified(key, ours[0], now)
     if key.state.value == "retired":
         return Finding("DKIM", key.record_name, Outcome.WARNING, "not published", "Only mail still in flight needs it.")
     advice = f"Publish its record: relay domain show {key.domain}"
     found = "another key" if records else "not published"
     return Finding("DKIM", key.record_name, Outcome.WRONG, found, advice)
+
+
+def _verified(key: "DkimKey", record: str, now: float) -> Finding:
+    problem = dkim_sample.problem(key, record, now=now)
+    if problem:
+        found = f"our key, but mail does not verify with {record}: {problem}"
+        advice = f"Publish the record as it is in: relay domain show {key.domain}"
+        return Finding("DKIM", key.record_name, Outcome.WRONG, found, advice)
+    return Finding("DKIM", key.record_name, Outcome.OK, "published", selector=key.selector)
 
 
 def _public_key(record: str) -> str:

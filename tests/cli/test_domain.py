@@ -142,6 +142,23 @@ def test_what_is_not_as_it_should_be_is_named(
     assert advice in said
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        pytest.param("v=DKIM1; k=ed25519; ", id="the key said to be of another kind"),
+        pytest.param("v=DKIM2; k=rsa; ", id="another version"),
+    ],
+)
+def test_a_record_with_our_key_that_mail_does_not_verify_with_is_wrong(relay: Relay, tmp_path: Path, tags: str) -> None:
+    records = relay.json("domain", "add", DOMAIN)["records"]
+    for record in records:
+        record["value"] = record["value"].replace("v=DKIM1; k=rsa; ", tags)
+    with authoritative(tmp_path, zone_of(records)) as nameserver:
+        checked = check(relay, nameserver, code=os.EX_CONFIG)
+    found, said = outcome(checked, "DKIM")
+    assert (found, said) == ("wrong", f"Publish the record as it is in: relay domain show {DOMAIN}")
+
+
 def test_dmarc_of_a_parent_counts(relay: Relay, tmp_path: Path) -> None:
     relay.json("domain", "add", f"news.{DOMAIN}")
     with authoritative(tmp_path, {DOMAIN: '_dmarc TXT "v=DMARC1; p=reject"\n'}) as nameserver:
