@@ -214,9 +214,11 @@ class Committer:
         self._queued(self._group.earliest_due)
         for operation in self._group.operations:
             operation.end()
-        self._count(seconds, self._group)
-        self._watch_for_stillness(self._still)
-        self._next()
+        try:
+            self._count(seconds, self._group)
+        finally:  # whoever observes may fail; the next group waits
+            self._watch_for_stillness(self._still)
+            self._next()
 
     def _count(self, seconds: float, group: Group) -> None:
         written, operations = group.rows, len(group.operations)

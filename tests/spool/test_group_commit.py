@@ -224,17 +224,16 @@ async def test_another_program_that_writes_delays_settling_and_fails_accepting(t
     await spool.accept(new_message(spool, "b@example.org"), hand_over=True)
 
 
-@pytest.mark.alone
 async def test_ten_thousand_recipients_do_not_hold_up_the_loop(spool: Spool) -> None:
     message = new_message(spool, *[f"user{n}@example.org" for n in range(10_000)])
     accepting = asyncio.create_task(spool.accept(message, hand_over=False))
-    longest, last = 0.0, time.perf_counter()
+    longest, last = 0.0, time.thread_time()  # of this thread, whatever else the machine does
     while not accepting.done():
         await asyncio.sleep(0)
-        now = time.perf_counter()
+        now = time.thread_time()
         longest, last = max(longest, now - last), now
     assert await spool.count(Selection()) == 10_000
-    assert longest < 0.05, "a few milliseconds, with room for a loaded machine"
+    assert longest < 0.02, "a few milliseconds, with room for a slow machine"
 
 
 async def test_commits_are_observed(tmp_path: Path) -> None:
