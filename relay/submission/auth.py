@@ -49,7 +49,7 @@ def check(attempt: Attempt, client: Client, services: Services) -> Credential | 
     try:
         return _check(attempt, client, services)
     except Exception as error:  # whatever it is, it is ours: RFC 4954 6, 454
-        services.log.exception("authentication broke", error, client=client.address)  # noqa: TRY401
+        services.log.exception("authentication broke", error, client=client.address)
         return Denied(TROUBLE, Failure.TROUBLE)
 
 

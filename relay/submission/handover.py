@@ -19,7 +19,7 @@ async def hand_over(submitted: Submitted, services: Services, over: Excess) -> R
     try:
         reply = await _take(submitted, services, over) or await services.receiver.receive(submitted)
     except Exception as error:  # a bug of ours must not cost the client its message
-        services.log.exception("message not accepted", error, id=submitted.id)  # noqa: TRY401
+        services.log.exception("message not accepted", error, id=submitted.id)
         reply = Reply(451, "4.3.0", f"Trouble here; try again later ({submitted.id})")
     if not reply.is_positive:
         record(reply, _refused(submitted), services)
