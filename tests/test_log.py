@@ -186,7 +186,7 @@ def test_an_exception_is_told_with_places_and_without_values(log: Log, path: Pat
     try:
         json.loads("{")
     except ValueError as error:
-        log.exception("reading broke", error, id="x")  # noqa: PLE1205, TRY401 - ours, not logging's
+        log.exception("reading broke", error, id="x")
     line = lines(path)[0]
     assert (line["level"], line["id"]) == ("error", "x")
     assert line["error"].startswith("JSONDecodeError: ")
