@@ -95,7 +95,7 @@ def story(here: invocation.Invocation, message: str) -> "Found":
 def show_event(event: "Event") -> None:
     """One event as it is read in a terminal."""
     to = f" {event.recipient}" if event.recipient else ""
-    printing.line(f"{printing.when(event.at)}  {event.kind.value}{to}")
+    printing.line(f"{printing.moment(event.at)}  {event.kind.value}{to}")
     printing.facts(
         (f"    {name}", value)
         for name, value in (

@@ -92,6 +92,11 @@ def when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds)) if seconds else ""
 
 
+def moment(seconds: float) -> str:
+    """As `when`, so that what happened within a second can be told apart: "2026-11-20 16:39:04.750Z"."""
+    return (iso(seconds) or "").replace("T", " ")
+
+
 def iso(seconds: float) -> str | None:
     """POSIX seconds for programs: "2026-11-20T16:39:04.750Z"; null for 0."""
     if not seconds:

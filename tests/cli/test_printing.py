@@ -86,6 +86,8 @@ def test_times() -> None:
     assert printing.when(0) == ""
     assert printing.iso(1795192744.75) == "2026-11-20T16:39:04.750Z"
     assert printing.when(1795192744.75) == "2026-11-20 16:39:04Z"
+    assert printing.moment(1795192744.75) == "2026-11-20 16:39:04.750Z"
+    assert printing.moment(0) == ""
 
 
 def test_counts() -> None:
