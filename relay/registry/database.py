@@ -75,9 +75,19 @@ class Database:
     def reader(self) -> sqlite3.Connection:
         """A read-only connection for short questions on the event loop; it never waits. Whoever asks for it closes
         it.
+
+        Only now it waits: a process that closes its last connection has the file for itself for a moment. Once this
+        one has read, it is open in SQLite's eyes too, and nobody else's can be the last.
         """
         with translated(self.path):
-            return _connect(self.path, mode="ro", wait=0.0)
+            connection = _connect(self.path, mode="ro")
+            try:
+                connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+                connection.execute("PRAGMA busy_timeout = 0")
+            except sqlite3.Error:
+                connection.close()
+                raise
+            return connection
 
     async def close(self) -> None:
         """Returns when what was begun is done."""

@@ -252,3 +252,32 @@ async def test_a_refresh_that_finds_nothing_costs_microseconds(registry: Registr
         await registry.refresh()
         times.append(time.perf_counter() - began)
     assert sorted(times)[len(times) // 2] < 50e-6
+
+
+OPEN_AND_CLOSE = """
+import asyncio, sys, time
+from pathlib import Path
+from relay.registry.store import Registry
+from relay.registry.suppressions import Suppressions
+
+async def main():
+    for _ in range(60):
+        registry = await Registry.open(Path(sys.argv[1]), now=time.time)
+        suppressions = await Suppressions.open(Path(sys.argv[1]), now=time.time)
+        assert "shop" in registry.snapshot().credentials
+        suppressions.lookup(("a@example.net",))
+        await suppressions.close()
+        await registry.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_that_open_and_close_it_all_the_time_never_find_it_locked_or_empty(tmp_path: Path) -> None:
+    """As the workers of one server do when they start together: who closes last has the file for itself a moment."""
+    registry = await Registry.open(tmp_path, now=Clock())
+    await registry.add_credential("shop", senders=[Pattern.parse("*@example.com")])
+    await registry.close()
+    arguments = (sys.executable, "-c", OPEN_AND_CLOSE, str(tmp_path))
+    others = [await asyncio.create_subprocess_exec(*arguments) for _ in range(3)]
+    assert [await other.wait() for other in others] == [0, 0, 0]
