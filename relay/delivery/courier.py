@@ -17,16 +17,15 @@ from relay.delivery.attempt import compose, impossible, recipients_at_most
 from relay.delivery.destination import Destination
 from relay.delivery.dialler import Dialler, Unreached
 from relay.delivery.governor import Governor, SiteLimits
-from relay.delivery.judging import Judgement, Where
+from relay.delivery.judging import Where
 from relay.delivery.routing import Direct, Smarthost
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
 from relay.delivery.window import Window
 from relay.errors import NotFound, SpoolError
-from relay.mail.verdict import Stage
 from relay.metrics import Metrics
 from relay.smtpclient import OutgoingContent, TransactionResult
-from relay.spool import QueuedRecipient, Spool
+from relay.spool import Spool
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
@@ -360,30 +359,10 @@ class Couriers:
         self._settling.unreached(job, error.text, site=site.name)
 
     def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
-        judgements = [
-            self._judge(recipient, index, line, result, len(job.recipients))
-            for index, recipient in enumerate(job.recipients)
-        ]
+        dsn_offered = "DSN" in line.connection.extensions
+        judgements = self._settling.judge.transaction(job.recipients, result, _where(line), dsn_offered=dsn_offered)
         self._learn(site, result, line)
         self._settling.settle(job.message, judgements, site=site.name)
-
-    def _judge(
-        self, recipient: QueuedRecipient, index: int, line: Line, result: TransactionResult, of: int
-    ) -> Judgement:
-        judge, where = self._settling.judge, _where(line)
-        if result.mail is not None and not result.mail.is_positive:
-            return judge.answered(recipient, result.mail, where, stage=Stage.MAIL, recipients=of)
-        said = result.recipients[index]
-        if said is not None and not said.is_positive:
-            return judge.answered(recipient, said, where, stage=Stage.RCPT, recipients=of)
-        if result.final is not None and result.final.is_positive:
-            return judge.delivered(recipient, result.final, where, dsn_offered="DSN" in line.connection.extensions)
-        if result.final is not None:
-            taken = sum(reply is not None and reply.is_positive for reply in result.recipients)
-            return judge.answered(recipient, result.final, where, stage=result.stage, recipients=taken)
-        if result.outcome_unknown:
-            return judge.unknown(recipient, result.failure, where)
-        return judge.unanswered(recipient, result.failure, where)
 
     def _learn(self, site: Site, result: TransactionResult, line: Line) -> None:
         if result.decided and line.connection.usable:

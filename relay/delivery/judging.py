@@ -7,7 +7,7 @@ says otherwise; SUCCESS only on request; DELAY once). Nothing is reported to the
 bounced (RFC 5321 4.5.5).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -18,6 +18,7 @@ from relay.mail.reply import Reply
 from relay.mail.retry import Defer, Expire, decide
 from relay.mail.suppression import Strike, Suppression
 from relay.mail.verdict import Rules, Stage, Verdict, bad_domain, classify
+from relay.smtpclient import TransactionResult
 from relay.spool import Outcome, QueuedRecipient
 
 
@@ -54,6 +55,40 @@ class Judge:
         self._retry = retry
         self._now = now
         self._random = random
+
+    def transaction(
+        self, recipients: Sequence[QueuedRecipient], result: TransactionResult, where: Where, *, dsn_offered: bool
+    ) -> list[Judgement]:
+        """What a transaction with these recipients came to, for each of them."""
+        judgements = []
+        for recipient, said in zip(recipients, result.recipients, strict=True):
+            refusal = self._refused(recipient, said, result, where)
+            judgements.append(refusal or self._sent(recipient, result, where, dsn_offered=dsn_offered))
+        return judgements
+
+    def _refused(
+        self, recipient: QueuedRecipient, said: Reply | None, result: TransactionResult, where: Where
+    ) -> Judgement | None:
+        """By MAIL, or by its own RCPT."""
+        of = len(result.recipients)
+        if result.mail is not None and not result.mail.is_positive:
+            return self.answered(recipient, result.mail, where, stage=Stage.MAIL, recipients=of)
+        if said is not None and not said.is_positive:
+            return self.answered(recipient, said, where, stage=Stage.RCPT, recipients=of)
+        return None
+
+    def _sent(
+        self, recipient: QueuedRecipient, result: TransactionResult, where: Where, *, dsn_offered: bool
+    ) -> Judgement:
+        """By DATA or the end of the content, which answer for all that were taken."""
+        if result.final is not None and result.final.is_positive:
+            return self.delivered(recipient, result.final, where, dsn_offered=dsn_offered)
+        if result.final is not None:
+            taken = sum(reply is not None and reply.is_positive for reply in result.recipients)
+            return self.answered(recipient, result.final, where, stage=result.stage, recipients=taken)
+        if result.outcome_unknown:
+            return self.unknown(recipient, result.failure, where)
+        return self.unanswered(recipient, result.failure, where)
 
     def delivered(self, recipient: QueuedRecipient, reply: Reply, where: Where, *, dsn_offered: bool) -> Judgement:
         event = self._event(recipient, Kind.DELIVERED, where, reply=str(reply))
