@@ -9,6 +9,7 @@ The profile's numbers hold for the machine, not per worker; `SiteLimits` is aske
 paced message is sent. `LocalLimits` answers where there is one worker; the switchboard where there are several.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from relay.config.rules import Profile
@@ -64,7 +65,7 @@ class Governor:
 class LocalLimits:
     """SiteLimits where one worker is the whole machine. `now`: monotonic or POSIX seconds, one of them throughout."""
 
-    def __init__(self, now: "Clock") -> None:
+    def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._connections: dict[str, int] = {}
         self._next: dict[str, float] = {}
@@ -94,7 +95,3 @@ class LocalLimits:
         turn = max(now, self._next.get(site, 0.0))
         self._next[site] = turn + 1 / per_second
         return turn - now
-
-
-class Clock(Protocol):
-    def __call__(self) -> float: ...

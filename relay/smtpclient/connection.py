@@ -69,10 +69,6 @@ class Connection:
         """Why the session is over; "" while it is not."""
         return self._wire.failure
 
-    def is_idle_lost(self) -> bool:
-        """The session ended while nothing was under way: no fault of the next message's."""
-        return not self._busy and bool(self._wire.failure)
-
     async def transact(self, transaction: Transaction) -> TransactionResult:
         """Send one message. Raises ValueError for an address with CR, LF or NUL, SpoolError when the content cannot
         be read.

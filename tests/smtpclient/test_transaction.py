@@ -505,10 +505,8 @@ async def test_an_idle_connection_notices_its_end(said: bytes | Act, failure: st
     async with ScriptedMx(script) as server:
         connection = await sessions.to(server)
         assert connection.usable
-        assert not connection.is_idle_lost()
         go.set()
         await until(lambda: not connection.usable, what="the end is noticed")
-        assert connection.is_idle_lost()
         assert connection.failure == failure
         result = await connection.transact(transaction())
     assert (result.failure, result.mail, result.stage, result.dot_sent) == (failure, None, Stage.MAIL, False)
@@ -521,7 +519,6 @@ async def test_one_transaction_at_a_time_and_a_cancelled_one_cuts_the_connection
         first = asyncio.create_task(connection.transact(transaction()))
         await until(lambda: "DATA" in mx.sessions[0].verbs, what="the transaction is under way")
         assert not connection.usable
-        assert not connection.is_idle_lost()
         with pytest.raises(RuntimeError, match="at a time"):
             await connection.transact(transaction())
         first.cancel()
