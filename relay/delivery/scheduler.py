@@ -10,7 +10,7 @@ retry ladder is climbed for it. A recipient past its expiry ends here, attempted
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -72,9 +72,9 @@ class Scheduler:
         self.window = window
         self._lookups: dict[LookupKey, Lookup] = {}
         self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
-        self._asking = asyncio.Semaphore(FIRST_LOOKUPS)
-        self._lookups_at_once = FIRST_LOOKUPS
+        self._unasked: deque[LookupKey] = deque()  # those of the lookups that wait for others to end
         self._asked: set[asyncio.Task[None]] = set()
+        self._lookups_at_once = FIRST_LOOKUPS
         self._cursor: Cursor | None = None
         self._wake = wake
         self._stopped = False
@@ -216,15 +216,26 @@ class Scheduler:
         lookup = self._lookups.get(key)
         if lookup is None:
             lookup = self._lookups[key] = Lookup(way, job.domain)
-            task = self._tasks.create_task(self._answer(key, lookup))
-            self._asked.add(task)
-            task.add_done_callback(self._asked.discard)
+            self._unasked.append(key)
+            self._ask()
         lookup.jobs.append(job)
 
+    def _ask(self) -> None:
+        """All that is begun goes on in step: with thousands begun at a start, the first mail would leave after them."""
+        while self._unasked and len(self._asked) < self._lookups_at_once and not self._stopped:
+            key = self._unasked.popleft()
+            task = self._tasks.create_task(self._answer(key, self._lookups[key]))
+            self._asked.add(task)
+            task.add_done_callback(self._asked_one)
+
+    def _asked_one(self, task: asyncio.Task[None]) -> None:
+        self._asked.discard(task)
+        self._lookups_at_once = min(LOOKUPS, self._lookups_at_once + 1)
+        if not task.cancelled():
+            self._ask()
+
     async def _answer(self, key: LookupKey, lookup: Lookup) -> None:
-        async with self._asking:
-            resolution = await self._resolve(lookup)
-        self._let_more_begin()
+        resolution = await self._resolve(lookup)
         del self._lookups[key]
         match resolution:
             case Destination():
@@ -238,12 +249,6 @@ class Scheduler:
             case Unresolved(detail=detail):
                 for job in lookup.jobs:
                     self._settling.unreached(job, detail)
-
-    def _let_more_begin(self) -> None:
-        """What is begun goes on in step, so with a full queue the first mail would leave after hundreds of lookups."""
-        if self._lookups_at_once < LOOKUPS:
-            self._lookups_at_once += 1
-            self._asking.release()
 
     async def _resolve(self, lookup: Lookup) -> Resolution:
         if isinstance(lookup.way, Smarthost):
