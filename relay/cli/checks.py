@@ -65,6 +65,7 @@ async def look(here: Invocation) -> AsyncIterator[Finding]:
 def _files(here: Invocation) -> Iterator[Finding]:
     from relay.config.files import refuse_unsafe_files
     from relay.config.rules import load_profiles, load_rules
+    from relay.delivery.routing import Routes
 
     config = here.config
     try:
@@ -76,6 +77,7 @@ def _files(here: Invocation) -> Iterator[Finding]:
     for name, read in (
         ("bounce rules", lambda: load_rules(config.delivery.rules, config.suppression)),
         ("profiles", lambda: load_profiles(config.delivery.profiles)),
+        ("routes", lambda: Routes(config.route, simulator_port=0)),
     ):
         try:
             read()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from relay.config.models import Route
+from relay.errors import ConfigError, PermissionRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Routes:
     """The compiled table. `simulator_port` is where the built-in receiver listens, 0 when it does not run."""
 
     def __init__(self, routes: Sequence[Route], *, simulator_port: int) -> None:
+        """Raises ConfigError, PermissionRefused for a secret that cannot be read."""
         self._table = tuple((route, _way(route, simulator_port)) for route in routes)
 
     def choose(self, traits: Traits) -> Way:
@@ -90,4 +92,17 @@ def _way(route: Route, simulator_port: int) -> Way:
 
 
 def _read_secret(path: Path) -> str:
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        kind = PermissionRefused if isinstance(error, PermissionError) else ConfigError
+        raise kind(
+            f"[[route]] secret_file: {path} cannot be read: {error.strerror}", remedy="let the relay's user read it"
+        ) from error
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret:
+        raise ConfigError(
+            f"[[route]] secret_file: {path} holds no secret", remedy="write it there, as one line of text"
+        )
+    return secret

@@ -95,6 +95,18 @@ def test_a_certificate_that_is_not_there(relay: Relay) -> None:
     assert "certificate" in found
 
 
+def test_a_secret_that_is_no_text(ready: Relay, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"\xff\xfe")
+    secret.chmod(0o600)
+    change(
+        ready,
+        "[http]\n",
+        f'[[route]]\nvia = "smtp://smarthost.example:587"\nlogin = "me"\nsecret_file = "{secret}"\n[http]\n',
+    )
+    assert f"{secret} holds no secret" in findings(ready)["routes"]["text"]
+
+
 def test_a_secret_that_everyone_can_read(ready: Relay, tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("x")

@@ -4,6 +4,7 @@ import pytest
 
 from relay.config.models import Route
 from relay.delivery.routing import DIRECT, Discard, Routes, Smarthost, Traits, Way
+from relay.errors import ConfigError
 
 TABLE = (
     Route(recipient_domain="simulator.test", via="simulator"),
@@ -52,3 +53,20 @@ def test_the_secret_is_read_from_its_file(tmp_path: Path) -> None:
     route = Route(via="smtp://smarthost.example:465", login="me", secret_file=secret, security="tls")
     way = Routes((route,), simulator_port=0).choose(traits())
     assert way == Smarthost("smarthost.example", 465, "tls", "me", "s3cret")
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        pytest.param(None, "cannot be read: No such file", id="a file that is not there"),
+        pytest.param(b"\xff\xfe\x00", "holds no secret", id="octets that are no text"),
+        pytest.param(b" \n", "holds no secret", id="an empty file"),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_named(tmp_path: Path, octets: bytes | None, words: str) -> None:
+    secret = tmp_path / "secret"
+    if octets is not None:
+        secret.write_bytes(octets)
+    route = Route(via="smtp://smarthost.example:465", login="me", secret_file=secret, security="tls")
+    with pytest.raises(ConfigError, match=f"secret_file: {secret} {words}"):
+        Routes([route], simulator_port=0)
