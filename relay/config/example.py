@@ -5,6 +5,7 @@ committed file equal. A comment is a key's description. "#key = value", without 
 nothing is the default, an example); what has no default stands without the "#".
 """
 
+import inspect
 import json
 import sys
 import textwrap
@@ -45,7 +46,7 @@ def _tables(model: type[Table], prefix: str) -> Iterator[str]:
 
 def _table(model: type[Table], field: FieldInfo, name: str) -> Iterator[str]:
     kind = get_origin(field.annotation)
-    yield from _comment(model.__doc__ or "")
+    yield from _comment(inspect.getdoc(model) or "")
     if kind is tuple:
         yield f"#[[{name}]]"
     elif kind is dict:
