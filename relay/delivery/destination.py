@@ -77,6 +77,10 @@ class Destinations:
         self._machine = machine
         self._random = random
 
+    def reconfigure(self, settings: Delivery) -> None:
+        """For what is looked up from now on."""
+        self._settings = settings
+
     async def of_domain(self, domain: str) -> Resolution:
         """The MX hosts of a recipient's domain (lower-case, U- or A-labels, or an address literal)."""
         if is_literal(domain):

@@ -79,6 +79,12 @@ class Scheduler:
         self._wake = wake
         self._stopped = False
 
+    def reconfigure(self, settings: Delivery) -> None:
+        """For jobs from now on; what was looked up by the old settings is looked up again."""
+        self._settings = settings
+        self._destinations.reconfigure(settings)
+        self._resolved.clear()
+
     # What reception and the operator's verbs call.
 
     def has_room(self, envelope: Envelope) -> bool:

@@ -100,6 +100,7 @@ class Shard:
         """The plan is another one."""
         self.settling.judge = self._judge()
         self.couriers.reconfigure(dialler=self._dialler(), profiles=self._common.plan().profiles)
+        self.scheduler.reconfigure(self._common.plan().config.delivery)
 
     async def drain(self, *, seconds: float) -> None:
         """Finish what is under way, at most for so long; what is then unsettled is due again at the next start."""

@@ -338,6 +338,20 @@ async def test_held_mail_is_taken_out_of_every_line(nameserver: str, tmp_path: P
         assert site.waiting == 0
 
 
+async def test_a_reload_changes_where_may_be_delivered_to(nameserver: str, tmp_path: Path) -> None:
+    async with ScriptedMx(Mx()) as server:
+        shut, opened = (
+            config(tmp_path, port=server.port, nameserver=nameserver, delivery={**NOT_NOW, "allow_networks": networks})
+            for networks in ([], ["127.0.0.0/8"])
+        )
+        async with outfit(shut) as relay:
+            await relay.submit("x@dest.example")
+            await relay.until("x@dest.example", Kind.DEFERRED)
+            relay.shard.scheduler.reconfigure(opened.delivery)
+            await relay.submit("y@dest.example")
+            await relay.until("y@dest.example", Kind.DELIVERED)
+
+
 @pytest.mark.parametrize(
     ("answer", "ends"),
     [
