@@ -9,7 +9,7 @@ T = TypeVar("T")
 PATIENCE = 20.0  # seconds
 
 
-def eventually(look: Callable[[], T], *, what: str, within: float = PATIENCE) -> T:
+def eventually(look: Callable[[], T], *, what: str, within: float = PATIENCE, every: float = 0.02) -> T:
     """The first true value `look` gives; the test fails when it gives none in time. what: what should have come."""
     ends = time.monotonic() + within
     while True:
@@ -18,4 +18,4 @@ def eventually(look: Callable[[], T], *, what: str, within: float = PATIENCE) ->
             return found
         if time.monotonic() > ends:
             raise AssertionError(f"not within {within:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(every)

@@ -197,7 +197,7 @@ class TestFullDisk:
         server.stop()
 
     def test_a_spool_with_mail_is_served_so_that_it_can_be_delivered(self, server: RelayProcess) -> None:
-        server.configure(delivery={"retry": {"ladder": ["2s"]}})
+        server.configure(delivery={"retry": {"ladder": ["2s"], "obey": "0s"}})
         login = prepared(server)
         server.start()
         waiting = server.send(login, "defer@simulator.test")
