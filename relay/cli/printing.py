@@ -34,9 +34,9 @@ def line(text: str = "") -> None:
 
 
 def block(text: str) -> None:
-    """Text of ours in several lines, such as settings to paste."""
+    """Text in several lines, such as settings to paste or a header. A tab is only white space, and shown as such."""
     for each in text.splitlines():
-        line(each)
+        line(each.expandtabs())
 
 
 def note(text: str) -> None:

@@ -94,3 +94,8 @@ def test_counts() -> None:
     assert printing.count(1, "recipient") == "1 recipient"
     assert printing.count(0, "recipient") == "0 recipients"
     assert printing.count(2, "address", "addresses") == "2 addresses"
+
+
+def test_a_folded_header_is_shown_as_it_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    printing.block("Received: from x\r\n\tby relay\x1b[31m")
+    assert capsys.readouterr().out == "Received: from x\n        by relay\\x1b[31m\n"
