@@ -5,24 +5,24 @@ recipient on disk, so they are asked for before a snapshot that somebody waits f
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from relay.metrics import Source
 from relay.resolver import Resolver
 from relay.server.machine import DiskSpace
-from relay.spool import Spool, StatusTotal, Totals
+from relay.spool import Measures, Spool, StatusTotal, Totals
 from relay.submission.server import SubmissionServer
 
 TOTALS_KEPT = 5.0
 
 
 class Gauges:
-    """One worker's. now: POSIX seconds."""
+    """One worker's. spools: those it owns now. disk: the space there is. now: POSIX seconds."""
 
     def __init__(
         self,
         *,
-        spools: Sequence[Spool],
+        spools: Callable[[], Sequence[Spool]],
         submission: SubmissionServer,
         resolver: Resolver,
         disk: Callable[[], DiskSpace],
@@ -35,35 +35,43 @@ class Gauges:
         self._now = now
         self._totals: list[Totals] = []
         self._totals_at = 0.0
+        self._measures: dict[int, Measures] = {}  # of shards let go of too: no counter goes back
 
     async def refresh(self) -> None:
         """Before a snapshot that somebody waits for. Raises SpoolError."""
-        if self._now() - self._totals_at >= TOTALS_KEPT:
+        if not 0 <= self._now() - self._totals_at < TOTALS_KEPT:
             self._totals_at = self._now()
-            self._totals = list(await asyncio.gather(*(spool.totals() for spool in self._spools)))
+            self._totals = list(await asyncio.gather(*(spool.totals() for spool in self._spools())))
 
     def sources(self) -> Mapping[str, Source]:
         """For `Metrics`."""
         return {
-            "relay_queue_recipients": lambda: {
-                status: sum(each.count for each in of) for status, of in self._by_status()
-            },
-            "relay_queue_oldest_age_seconds": lambda: {status: self._age(of) for status, of in self._by_status()},
+            "relay_queue_recipients": self._recipients,
+            "relay_queue_oldest_age_seconds": self._ages,
             "relay_sessions_unauthenticated": lambda: self._submission.unauthenticated,
             "relay_dns_questions": lambda: self._resolver.questions,
             "relay_dns_cache_hits": lambda: self._resolver.cache_hits,
             "relay_dns_failures": lambda: self._resolver.failures,
-            "relay_spool_commits": lambda: sum(each.measures.commits for each in self._spools),
-            "relay_spool_operations": lambda: sum(each.measures.operations for each in self._spools),
-            "relay_spool_commit_seconds": lambda: sum(each.measures.commit_seconds for each in self._spools),
-            "relay_spool_refusals": lambda: sum(each.measures.refused_groups for each in self._spools),
-            "relay_spool_wal_bytes": lambda: sum(each.measures.wal_octets for each in self._spools),
+            "relay_spool_commits": lambda: sum(each.commits for each in self._measured()),
+            "relay_spool_operations": lambda: sum(each.operations for each in self._measured()),
+            "relay_spool_commit_seconds": lambda: sum(each.commit_seconds for each in self._measured()),
+            "relay_spool_refusals": lambda: sum(each.refused_groups for each in self._measured()),
+            "relay_spool_wal_bytes": lambda: sum(each.measures.wal_octets for each in self._spools()),
             "relay_disk_free_bytes": lambda: self._disk().free,
             "relay_disk_free_ratio": lambda: self._disk().free / (self._disk().total or 1),
             "relay_disk_free_inodes_ratio": self._free_inodes,
             "relay_certificate_expiry_timestamp_seconds": self._expiries,
-            "relay_workers": lambda: 1,
         }
+
+    def _measured(self) -> Iterable[Measures]:
+        self._measures |= {spool.shard: spool.measures for spool in self._spools()}
+        return self._measures.values()
+
+    def _recipients(self) -> Mapping[str, float]:
+        return {status: sum(each.count for each in totals) for status, totals in self._by_status()}
+
+    def _ages(self) -> Mapping[str, float]:
+        return {status: self._age(totals) for status, totals in self._by_status()}
 
     def _by_status(self) -> Sequence[tuple[str, list[StatusTotal]]]:
         totals = self._totals

@@ -98,6 +98,17 @@ class Listening:
                 remedy=f"take {ours} away with one reload and add {listen} with the next, or restart",
             ) from None
 
+    def taking_over(self, received: "Listening") -> "Listening":
+        """`received` from another process, but with this one's own sockets where it has them."""
+        left = list(self.all)
+        result = []
+        for each in received.all:
+            own = _taken(left, each.kind, each.listen)
+            if own is not None and own.socket is not each.socket:
+                each.socket.close()
+            result.append(own or each)
+        return Listening(tuple(result))
+
     def close_but(self, kept: "Listening | None" = None) -> None:
         """In this process: those that are not in `kept` any more."""
         staying = {id(each.socket) for each in kept.all} if kept is not None else set()

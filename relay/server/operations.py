@@ -1,11 +1,12 @@
-"""server.operations: an operator's verbs on one shard, the same for its owner and for a command that opens it itself.
+"""server.operations: an operator's verbs on a shard that this process owns.
 
 hold, release, retry and cancel take a selection and answer with what they changed; `status` tells what is only in
-memory. The owner also tells its scheduler: what is held or cancelled is taken out of every line it waits in, what is
-released or to be tried now is read from the disk again.
+memory. What is held or cancelled is taken out of every line it waits in, what is released or to be tried now is read
+from the disk again.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,39 +18,49 @@ from relay.spool import Change, Selection, Spool
 
 CHANGES = ("hold", "release", "retry", "cancel")
 
+Told = Callable[[Sequence[Change]], None]
 
-async def change(spool: Spool, verb: str, parameters: dict[str, Any]) -> list[Change]:
-    """parameters: "selection" (the fields of Selection) and "by" (who asks, for the journal). Raises UsageError."""
+
+async def change(
+    spool: Spool, verb: str, parameters: dict[str, Any], *, told: Told = lambda _changes: None
+) -> list[str]:
+    """The message of each recipient that was changed. Raises UsageError, SpoolError.
+
+    parameters: "selection" (the fields of Selection) and "by" (who asks, for the journal). told: of each batch, once it
+    is on disk.
+    """
     if verb not in CHANGES:
         raise UsageError(f'"{verb}" is no command for the queue', remedy=f"use one of {', '.join(CHANGES)}")
-    selection = msgspec.convert(parameters["selection"], Selection)
-    by: str = parameters["by"]
     orders = {"hold": spool.hold, "release": spool.release, "retry": spool.retry, "cancel": spool.cancel}
-    return [change async for changes in orders[verb](selection, by=by) for change in changes]
+    selection = msgspec.convert(parameters["selection"], Selection)
+    messages: list[str] = []
+    async for changes in orders[verb](selection, by=parameters["by"]):
+        told(changes)
+        messages += [each.message_id for each in changes]
+    return messages
 
 
-def answer(changes: Sequence[Change]) -> dict[str, Any]:
-    return {"changed": msgspec.to_builtins(changes)}
+def answer(messages: Sequence[str]) -> dict[str, Any]:
+    return {"changed": [{"message_id": message} for message in messages]}
 
 
 class Operations:
-    """What the control socket of an owned shard answers."""
+    """What the control socket of a shard answers."""
 
-    def __init__(self, shard: Shard, *, now: Callable[[], float]) -> None:
+    def __init__(self, shard: Shard) -> None:
         self._shard = shard
-        self._now = now
 
     async def answer(self, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
             return self._status()
-        changes = await change(self._shard.spool, verb, parameters)
-        self._tell_scheduler(verb, changes)
-        return answer(changes)
+        told = partial(self._tell_scheduler, verb)
+        return answer(await change(self._shard.spool, verb, parameters, told=told))
 
     def _tell_scheduler(self, verb: str, changes: Sequence[Change]) -> None:
         scheduler = self._shard.scheduler
         if verb in ("hold", "cancel"):
-            scheduler.drop({(each.message_id, each.position) for each in changes})
+            claims = {(each.message_id, each.position) for each in changes}
+            scheduler.drop({claim for claim in claims if scheduler.window.is_claimed(claim)})
         elif verb == "release":
             scheduler.stored({each.domain for each in changes})
         else:

@@ -1,21 +1,37 @@
 """server.plan: relay.toml and the files beside it, read together; one value, replaced as a whole on reload."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from relay.config.models import Config
 from relay.config.rules import Profiles, load_profiles, load_rules
 from relay.delivery.routing import Routes
+from relay.errors import ConfigError, PermissionRefused
 from relay.mail.rules import Rules
 from relay.reception import Terms
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """token: the HTTP pages' bearer token, "" where none is required."""
+
     config: Config
     rules: Rules
     profiles: Profiles
     routes: Routes
     terms: Terms
+    token: str
+
+
+@dataclass(slots=True)
+class Current:
+    """The plan in force, for those that ask each time."""
+
+    plan: Plan
+
+    @property
+    def config(self) -> Config:
+        return self.plan.config
 
 
 def read_plan(config: Config, *, simulator_port: int) -> Plan:
@@ -26,4 +42,22 @@ def read_plan(config: Config, *, simulator_port: int) -> Plan:
         profiles=load_profiles(config.delivery.profiles),
         routes=Routes(config.route, simulator_port=simulator_port),
         terms=Terms.of(config),
+        token=_token(config.http.token_file) if config.http.token_file is not None else "",
     )
+
+
+def _token(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        kind = PermissionRefused if isinstance(error, PermissionError) else ConfigError
+        raise kind(
+            f"[http] token_file: {path} cannot be read: {error.strerror}", remedy="let the relay's user read it"
+        ) from error
+    except UnicodeDecodeError:
+        token = ""
+    if not token.isprintable() or not token or " " in token:
+        raise ConfigError(
+            f"[http] token_file: {path} holds no token", remedy=f"make one: openssl rand -hex 16 > {path}"
+        )
+    return token

@@ -1,11 +1,12 @@
 """server.supervisor: starts the workers, restarts them, passes signals on, speaks to the service manager. It does no
 mail.
 
-It opens the listening sockets, then forks; a worker's end of the socket pair is its tie to life: at EOF a worker
-drains and ends, so no worker outlives a killed supervisor, and a new owner waits for the shard's lock. A worker that
-dies is started again (its shard recovers at start), at once if it had run well, after a growing wait if not. A worker
-that says nothing for `HUNG_AFTER` is killed. An error that no restart can cure, at the first start (a config error, a
-spool of a newer version), ends the whole server with that error's exit code.
+It forks after the listening sockets are open; a worker's end of the socket pair is its tie to life: at EOF a worker
+drains and ends, so no worker outlives a killed supervisor, and a new owner waits for the shard's lock. `crew` says
+when a worker is started again, and when it counts as hung and is killed.
+
+SIGTERM and SIGINT drain, and are the same the second time. SIGHUP reads everything again: the supervisor opens what
+listeners are new, hands all of them to the workers, and closes those that are gone once every worker has.
 
 The event loop polls with poll(2): its state is the process's own, so a fork between two runs of the loop leaves the
 child nothing of the parent's that a close could disturb. No thread runs here and no database is open here, for the
@@ -16,246 +17,284 @@ import asyncio
 import os
 import selectors
 import signal
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
-from relay.log import Log
-from relay.server.channel import Channel
+from relay.errors import RelayError, Unavailable
+from relay.server import passing
+from relay.server.carried import from_values
+from relay.server.channel import Channel, Gone
+from relay.server.crew import Life, Patience, Slot
+from relay.server.forking import Ends, exit_code, fork_worker
 from relay.server.notify import Notifier
+from relay.server.rates_keeper import Counters, RatesKeeper
+from relay.server.repeating import repeat
+from relay.server.setting import Setting
 from relay.server.switchboard import Switchboard
 
-HUNG_AFTER = 30.0
-BEAT = 1.0
-SETTLED_AFTER = 10.0  # a worker that ran so long is restarted at once
-LONGEST_WAIT = 30.0
-SYSEXITS = range(64, 79)
-STARTED_WITHIN = 60.0
-
-WorkerMain = Callable[[int, socket.socket], int]
+WorkerMain = Callable[[int, Ends], int]
 
 
-@dataclass(slots=True)
-class Worker:
-    """One worker's life. Times are monotonic seconds."""
-
-    slot: int
-    pid: int
-    channel: Channel
-    started_at: float
-    last_beat: float
-    ready: bool = False
-
-
-@dataclass(slots=True)
-class Slot:
-    """One shard's place: `worker` while one runs, else `start_at` says when the next is started."""
-
-    number: int
-    start_at: float = 0.0
-    failures: int = 0
-    ever_ready: bool = False
-    worker: Worker | None = None
-
-
-@dataclass(slots=True)
 class Supervisor:
-    """`run()` returns the exit code. worker_main is called in the child and returns the worker's exit code."""
+    """`run()` returns the exit code. worker_main is called in the child and returns the worker's."""
 
-    worker_main: WorkerMain
-    workers: int
-    switchboard: Switchboard
-    notifier: Notifier
-    log: Log
-    drain: float
-    reload: Callable[[], bool]
-    restarted: Callable[[], None]
-    ready: Callable[[], None] | None = None
-    _slots: list[Slot] = field(default_factory=list)
-    _stopping_since: float = 0.0
-    _exit_code: int = os.EX_OK
-    _announced: bool = False
-    _loop: asyncio.AbstractEventLoop | None = None
-    _tasks: asyncio.TaskGroup | None = None
-    _last_fed: float = 0.0
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
-    _fork_wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    _parent_ends: dict[int, socket.socket] = field(default_factory=dict)
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        worker_main: WorkerMain,
+        switchboard: Switchboard,
+        keeper: RatesKeeper,
+        notifier: Notifier,
+        restarted: Callable[[], None],
+        ready: Callable[[], None],
+        patience: Patience,
+        fork: Callable[[], int] = os.fork,
+    ) -> None:
+        self._setting = setting
+        self._worker_main = worker_main
+        self._switchboard = switchboard
+        self._keeper = keeper
+        self._notifier = notifier
+        self._restarted = restarted
+        self._ready = ready
+        self._patience = patience
+        self._fork = fork
+        self._log = setting.log
+        self._slots = [Slot(number, patience) for number in range(setting.workers)]
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._tasks = asyncio.TaskGroup()
+        self._wake = asyncio.Event()
+        self._fork_wanted = asyncio.Event()
+        self._hangup = asyncio.Event()
+        self._stopping_since = 0.0
+        self._tended_at = time.monotonic()
+        self._fed_at = 0.0
+        self._is_announced = False
+        self._exit_code = os.EX_OK
+        self._error: RelayError | None = None
 
     def run(self) -> int:
-        self._slots = [Slot(number) for number in range(self.workers)]
-        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        """Raises RelayError for what kept the first workers from running."""
         asyncio.set_event_loop(self._loop)
-        for number, handler in (
-            (signal.SIGTERM, self._stop),
-            (signal.SIGINT, self._stop),
-            (signal.SIGHUP, self._reload),
-        ):
-            self._loop.add_signal_handler(number, handler)
-        self._loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
-        tending = self._loop.create_task(self._tend())
-        tending.add_done_callback(lambda _: self._fork_wanted.set())
-        while not tending.done():
-            self._loop.run_until_complete(self._fork_wanted.wait())
-            self._fork_wanted.clear()
-            for slot in self._due_to_start():
-                self._start(slot)
-        self._loop.close()
-        tending.result()
+        try:
+            self._handle_signals()
+            tending = self._loop.create_task(self._tend())
+            tending.add_done_callback(lambda _: self._fork_wanted.set())
+            while not tending.done():
+                self._loop.run_until_complete(self._fork_wanted.wait())
+                self._fork_wanted.clear()
+                for slot in self._due():
+                    self._start(slot)
+            tending.result()
+        finally:
+            self._loop.close()
+            asyncio.set_event_loop(None)
+        if self._error is not None:
+            raise self._error
         return self._exit_code
 
-    def _due_to_start(self) -> list[Slot]:
-        if self._stopping_since:
-            return []
+    def answering(self) -> int:
+        """Workers that take mail and have said so lately."""
         now = time.monotonic()
-        return [slot for slot in self._slots if slot.worker is None and slot.start_at <= now]
+        return sum(life.ready and life.answers(now, within=5 * self._patience.beat) for _, life in self._lives())
+
+    def _handle_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+        self._loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
+
+    def _lives(self) -> Iterator[tuple[Slot, Life]]:
+        return ((slot, slot.life) for slot in self._slots if slot.life is not None)
+
+    # Starting workers: between two runs of the loop.
+
+    def _due(self) -> list[Slot]:
+        now = time.monotonic()
+        return [] if self._stopping_since else [slot for slot in self._slots if slot.is_due(now)]
 
     def _start(self, slot: Slot) -> None:
-        ours, theirs = socket.socketpair()
-        pid = os.fork()
-        if pid == 0:
-            os._exit(self._in_child(slot.number, ours, theirs))
-        theirs.close()
-        self._parent_ends[slot.number] = ours
-        assert self._loop is not None
-        channel = self._loop.run_until_complete(self._open_channel(slot.number, ours))
-        now = time.monotonic()
-        slot.worker = Worker(slot.number, pid, channel, started_at=now, last_beat=now)
-        self.log.info("worker started", worker=slot.number, pid=pid)
-
-    def _in_child(self, number: int, ours: socket.socket, theirs: socket.socket) -> int:
-        """Leave nothing of the supervisor behind: its ends of the pairs would keep other workers alive past it."""
-        for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(signal_number, signal.SIG_DFL)
-        signal.set_wakeup_fd(-1)
-        asyncio.set_event_loop(None)
-        ours.close()
-        for other in self._parent_ends.values():
-            os.close(other.detach())
-        return self.worker_main(number, theirs)
-
-    async def _open_channel(self, number: int, ours: socket.socket) -> Channel:
-        async def answer(verb: str, arguments: Sequence[Any]) -> Any:
-            return await self._answer(number, verb, arguments)
-
-        ours.setblocking(False)
-        assert self._tasks is not None
-        tasks = self._tasks
-        _, channel = await asyncio.get_running_loop().create_connection(lambda: Channel(answer, tasks), sock=ours)
-        return channel
-
-    async def _answer(self, number: int, verb: str, arguments: Sequence[Any]) -> Any:
-        worker = self._slots[number].worker
-        if verb == "beat":
-            if worker is not None:
-                worker.last_beat = time.monotonic()
-            return None
-        if verb == "ready":
-            self._became_ready(self._slots[number])
-            return None
-        return await self.switchboard.answer(number, verb, arguments)
-
-    def _became_ready(self, slot: Slot) -> None:
-        if slot.worker is None:
+        others = [life.ends for _, life in self._lives()]
+        try:
+            pid, ends = fork_worker(lambda ends: self._worker_main(slot.number, ends), others=others, fork=self._fork)
+        except OSError as error:  # out of processes, memory or descriptors for now
+            self._log.error("worker not started yet", worker=slot.number, error=str(error))
+            slot.start_at = time.monotonic() + self._patience.fork_again
             return
-        slot.worker.ready = slot.ever_ready = True
-        slot.worker.last_beat = time.monotonic()
-        self.switchboard.joined(slot.number, slot.worker.channel)
-        if not self._announced and all(each.worker is not None and each.worker.ready for each in self._slots):
-            self._announced = True
-            self.notifier.ready(f"{self.workers} workers")
-            self.log.info("server ready", workers=self.workers)
-            if self.ready is not None:
-                self.ready()
+        now = time.monotonic()
+
+        async def answer(verb: str, arguments: Sequence[Any]) -> Any:
+            return await self._answer(slot, life, verb, arguments)
+
+        life = slot.life = Life(pid, ends, Channel(answer, self._tasks), started_at=now, last_beat=now)
+        self._loop.run_until_complete(self._loop.create_connection(lambda: life.channel, sock=ends.tie))
+        self._log.info("worker started", worker=slot.number, pid=pid)
+
+    # What workers say.
+
+    async def _answer(self, slot: Slot, life: Life, verb: str, arguments: Sequence[Any]) -> Any:
+        match verb, arguments:
+            case "beat", []:
+                life.last_beat = time.monotonic()
+            case "ready", []:
+                self._became_ready(slot, life)
+            case "failed", [values]:
+                life.error = from_values(values)
+            case _:
+                return await self._switchboard.answer(slot.number, verb, arguments)
+        return None
+
+    def _became_ready(self, slot: Slot, life: Life) -> None:
+        slot.became_ready(life, time.monotonic())
+        self._switchboard.joined(slot.number, life.channel)
+        self._tell_how_many()
+        if not self._is_announced and sum(life.ready for _, life in self._lives()) == len(self._slots):
+            self._is_announced = True
+            self._notifier.ready(self._status)
+            self._log.info("server ready", workers=len(self._slots))
+            self._ready()
+
+    @property
+    def _status(self) -> str:
+        return f"{len(self._slots)} workers"
+
+    def _tell_how_many(self) -> None:
+        ready = [life for _, life in self._lives() if life.ready]
+        for life in ready:
+            life.channel.tell("workers", len(ready))
+
+    # Tending them.
 
     async def _tend(self) -> None:
-        """Reap, look for the hung, feed the watchdog, until stopped and empty."""
-        async with asyncio.TaskGroup() as self._tasks:
+        """Until stopped and empty."""
+        beat = self._patience.beat
+        async with self._tasks:
+            beside = [self._tasks.create_task(work) for work in (self._reload_when_told(), self._save_usage())]
             while not self._is_over():
                 self._wake.clear()
-                self._reap()
-                self._end_the_hung()
+                self._excuse_our_own_absence()
+                await self._reap()
+                self._kill_the_hung()
                 self._feed_the_watchdog()
-                if self._due_to_start():
+                if self._due():
                     self._fork_wanted.set()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), BEAT)
+                    await asyncio.wait_for(self._wake.wait(), min(beat, self._notifier.watchdog or beat))
+            for task in beside:
+                task.cancel()
 
     def _is_over(self) -> bool:
-        return bool(self._stopping_since) and not any(slot.worker for slot in self._slots)
+        return bool(self._stopping_since) and not any(True for _ in self._lives())
+
+    def _excuse_our_own_absence(self) -> None:
+        """This machine was paused: what a worker has said meanwhile is still to be read."""
+        now = time.monotonic()
+        if now - self._tended_at > self._patience.hung_after / 2:
+            for _, life in self._lives():
+                life.last_beat = now
+        self._tended_at = now
+
+    async def _reap(self) -> None:
+        for slot, life in list(self._lives()):
+            code = exit_code(life.pid)
+            if code is not None:
+                await life.heard_out()
+                self._ended(slot, life, code)
+
+    def _ended(self, slot: Slot, life: Life, code: int) -> None:
+        slot.ended(life, time.monotonic())
+        life.close()
+        self._switchboard.left(slot.number)
+        self._tell_how_many()
+        if self._stopping_since:
+            # Killed in its drain: what it was sending may be sent again.
+            self._exit_code = self._exit_code or (code if code >= 0 else os.EX_TEMPFAIL)
+            return
+        self._log.warning("worker ended", worker=slot.number, pid=life.pid, code=code)
+        if slot.cannot_run(code):
+            self._exit_code, self._error = code, life.error
+            self._stop()
+        else:
+            self._restarted()
+
+    def _kill_the_hung(self) -> None:
+        now = time.monotonic()
+        last = self._stopping_since + self._setting.config.server.drain + self._patience.grace
+        for slot, life in self._lives():
+            is_late = bool(self._stopping_since) and now > last
+            if not life.killed and (is_late or not life.answers(now, within=self._patience.hung_after)):
+                self._kill(slot, life, "does not end" if is_late else "does not answer")
+
+    def _kill(self, slot: Slot, life: Life, why: str) -> None:
+        life.killed = True
+        self._log.error("worker killed", worker=slot.number, pid=life.pid, why=why)
+        os.kill(life.pid, signal.SIGKILL)
 
     def _feed_the_watchdog(self) -> None:
+        """It stands for every worker's event loop; one that is being restarted is no reason to end them all."""
         now = time.monotonic()
-        if (
-            self.notifier.watchdog
-            and now - self._last_fed >= min(self.notifier.watchdog, BEAT * 5)
-            and self._all_alive()
-        ):
-            self._last_fed = now
-            self.notifier.alive()
-
-    def _all_alive(self) -> bool:
-        """Every worker that runs has beaten lately; one that is being restarted is no reason to end them all."""
-        now = time.monotonic()
-        return all(slot.worker is None or now - slot.worker.last_beat < HUNG_AFTER for slot in self._slots)
-
-    def _reap(self) -> None:
-        for slot in self._slots:
-            if slot.worker is None:
-                continue
-            pid, status = os.waitpid(slot.worker.pid, os.WNOHANG)
-            if pid:
-                self._ended(slot, slot.worker, os.waitstatus_to_exitcode(status))
-
-    def _ended(self, slot: Slot, worker: Worker, code: int) -> None:
-        slot.worker = None
-        worker.channel.close()
-        self._parent_ends.pop(slot.number, None)
-        self.switchboard.left(slot.number)
-        if self._stopping_since:
-            self._exit_code = self._exit_code or max(code, 0)
+        if not self._notifier.watchdog or now - self._fed_at < self._notifier.watchdog / 2:
             return
-        self.log.warning("worker ended", worker=slot.number, pid=worker.pid, code=code)
-        if code in SYSEXITS and not slot.ever_ready:
-            self._exit_code = code
-            self._stop()
-            return
-        ran_well = time.monotonic() - worker.started_at >= SETTLED_AFTER
-        slot.failures = 0 if ran_well else slot.failures + 1
-        slot.start_at = time.monotonic() + (min(LONGEST_WAIT, 2.0 ** (slot.failures - 2)) if slot.failures > 1 else 0.0)
-        self.restarted()
+        if all(life.answers(now, within=self._patience.hung_after) for _, life in self._lives()):
+            self._fed_at = now
+            self._notifier.alive()
 
-    def _end_the_hung(self) -> None:
-        now = time.monotonic()
-        for slot in self._slots:
-            worker = slot.worker
-            if worker is None:
-                continue
-            patience = HUNG_AFTER if worker.ready else max(STARTED_WITHIN, HUNG_AFTER)
-            late_to_end = self._stopping_since and now - self._stopping_since > self.drain + 10
-            if (worker.ready and now - worker.last_beat > patience) or late_to_end:
-                self.log.error("worker does not answer and is killed", worker=slot.number, pid=worker.pid)
-                os.kill(worker.pid, signal.SIGKILL)
+    # What the service manager and the operator want.
 
     def _stop(self) -> None:
         if not self._stopping_since:
             self._stopping_since = time.monotonic()
-            self.notifier.stopping()
-            self.log.info("server draining")
-            self._signal_all(signal.SIGTERM)
+            self._notifier.stopping()
+            self._log.info("server draining")
+            self._setting.listening.close_but()  # from now on clients are refused, not left waiting
+            for _, life in self._lives():
+                os.kill(life.pid, signal.SIGTERM)
         self._wake.set()
 
-    def _reload(self) -> None:
-        """A config that cannot be used is logged and leaves everything as it is."""
-        self.notifier.reloading(monotonic_usec=int(time.monotonic() * 1e6))
-        if self.reload():
-            self._signal_all(signal.SIGHUP)
-        self.notifier.ready(f"{self.workers} workers")
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
+            before = self._setting.reload()
+            if before is not None:
+                await asyncio.gather(*(self._hand_over(slot, life) for slot, life in self._lives()))
+                self._setting.reloaded(before)
+            if self._is_announced:
+                self._notifier.ready(self._status)
 
-    def _signal_all(self, number: signal.Signals) -> None:
-        for slot in self._slots:
-            if slot.worker is not None:
-                os.kill(slot.worker.pid, number)
+    async def _hand_over(self, slot: Slot, life: Life) -> None:
+        """A worker that is gone or is killed for it begins with the newest of everything."""
+        try:
+            passing.send(life.ends.passing, self._setting.listening)
+            async with asyncio.timeout(self._patience.reload_within):
+                await life.channel.ask("reload")
+        except Gone:
+            return
+        except TimeoutError:
+            self._log.warning("worker has not reloaded yet", worker=slot.number)
+        except OSError:
+            self._kill(slot, life, "takes no listeners")
+
+    async def _save_usage(self) -> None:
+        await repeat(
+            lambda: self._keeper.save(self._through_a_worker),
+            every=self._patience.save_every,
+            log=self._log,
+            failing="what was sent is not saved yet",
+        )
+
+    async def _through_a_worker(self, counters: Counters) -> None:
+        """Raises RelayError."""
+        life = next((life for _, life in self._lives() if life.ready), None)
+        if life is None:
+            raise Unavailable("no worker runs")
+        try:
+            refusal = await life.channel.ask("usage", [[*key, count] for key, count in counters.items()])
+        except Gone:
+            raise Unavailable("the worker ended") from None
+        if refusal is not None:
+            raise from_values(refusal)

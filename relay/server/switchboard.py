@@ -31,7 +31,9 @@ class Board(Protocol):
     async def acquire(self, site: str, *, maximum: int) -> bool: ...
     def release(self, site: str) -> None: ...
     async def pace(self, site: str, *, per_second: float) -> float: ...
-    async def counts(self) -> list[Counts]: ...
+    async def counts(self) -> list[Counts]:
+        """Of all workers and the supervisor; [] when nobody can be asked any more."""
+
     def auth_failed(self, *, address: str, login: str) -> None: ...
     def auth_succeeded(self, *, address: str, login: str) -> None: ...
 
@@ -68,31 +70,41 @@ class LocalBoard:
 
 
 class RemoteBoard:
-    """A worker's end: asks the supervisor over its channel. Gone ends the worker, so it may pass through callers."""
+    """A worker's end: asks the supervisor over its channel.
+
+    Without a supervisor a worker drains within seconds. It opens no connection then; what it has begun it finishes,
+    and the limits are past by no more than that.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
     async def take(self, credential: str, limits: Limits, count: int) -> float:
-        return float(await self._channel.ask("take", credential, limits.second, limits.hour, limits.day, count))
+        return float(await self._ask(0.0, "take", credential, limits.second, limits.hour, limits.day, count))
 
     async def acquire(self, site: str, *, maximum: int) -> bool:
-        return bool(await self._channel.ask("acquire", site, maximum))
+        return bool(await self._ask(False, "acquire", site, maximum))  # noqa: FBT003  the answer without a supervisor
 
     def release(self, site: str) -> None:
         self._channel.tell("release", site)
 
     async def pace(self, site: str, *, per_second: float) -> float:
-        return float(await self._channel.ask("pace", site, per_second))
+        return float(await self._ask(0.0, "pace", site, per_second))
 
     async def counts(self) -> list[Counts]:
-        return list(await self._channel.ask("counts"))
+        return list(await self._ask([], "counts"))
 
     def auth_failed(self, *, address: str, login: str) -> None:
         self._channel.tell("auth", "failed", address, login)
 
     def auth_succeeded(self, *, address: str, login: str) -> None:
         self._channel.tell("auth", "succeeded", address, login)
+
+    async def _ask(self, without: Any, verb: str, *arguments: Any) -> Any:
+        try:
+            return await self._channel.ask(verb, *arguments)
+        except Gone:
+            return without
 
 
 class Switchboard:
@@ -145,7 +157,7 @@ class Switchboard:
                 self._release(slot, site)
             case "pace", [site, per_second]:
                 return self._sites.reserve(site, per_second=per_second)
-            case "auth", _:
+            case "auth", [_, _, _]:
                 self._tell_others(slot, "auth", arguments)
             case "snapshot", [counts]:
                 self._latest[slot] = counts

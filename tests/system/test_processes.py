@@ -180,7 +180,7 @@ class TestReload:
             assert answers == [250] * 100 + [452]
         server.configure(log={"level": "warning"}, delivery={"window": 10_000})
         server.signal(signal.SIGHUP)
-        server.logged("a changed key takes effect at the next start", times=workers)
+        server.logged("a changed key takes effect at the next start")
         silent = server.send(login, "someone@b.test")
         server.event(Kind.DELIVERED, message=silent)
         assert silent not in server.output

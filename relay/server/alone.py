@@ -1,0 +1,119 @@
+"""server.alone: one worker that is the whole server, in the process that the command began."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable, Coroutine
+
+import uvloop
+
+from relay.config.consistency import streams
+from relay.log import route_standard_logging
+from relay.metrics import Metrics, Snapshot
+from relay.server.crew import Patience
+from relay.server.ending import give_up_after, told
+from relay.server.notify import Notifier
+from relay.server.rates_keeper import RatesKeeper
+from relay.server.repeating import repeat
+from relay.server.setting import Setting
+from relay.server.switchboard import LocalBoard
+from relay.server.worker import Worker
+
+STATUS = "1 worker"
+
+
+def run_alone(
+    setting: Setting, *, keeper: RatesKeeper, notifier: Notifier, ready: Callable[[], None], patience: Patience
+) -> None:
+    """Raises RelayError for whatever ended it but a signal."""
+    setting.log = setting.log.bind(worker=0)
+    route_standard_logging(setting.log)
+    try:
+        uvloop.run(_run(setting, keeper, notifier, ready, patience))
+    except Exception as error:  # noqa: BLE001 - told to the log, and in short to the command
+        raise told(error, setting.log) from None
+    finally:
+        setting.log.output.flush()
+
+
+async def _run(
+    setting: Setting, keeper: RatesKeeper, notifier: Notifier, ready: Callable[[], None], patience: Patience
+) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        alone = Alone(setting, keeper, notifier, ready, patience)
+        alone.handle_signals()
+        beside = [tasks.create_task(work) for work in alone.works()]
+        await alone.run()
+        for task in beside:
+            task.cancel()
+
+
+class Alone:
+    """The worker, and what a supervisor would do for it."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        keeper: RatesKeeper,
+        notifier: Notifier,
+        ready: Callable[[], None],
+        patience: Patience,
+    ) -> None:
+        """Raises ConfigError, PermissionRefused."""
+        metrics = Metrics(streams=streams(setting.config), sources={"relay_workers": lambda: 1})
+        self._setting = setting
+        self._keeper = keeper
+        self._notifier = notifier
+        self._ready = ready
+        self._patience = patience
+        self._hangup = asyncio.Event()
+        board = LocalBoard(now=time.time, own_counts=self._counts, rates=keeper.rates)
+        self._worker = Worker(setting.place(0), board=board, metrics=metrics, log=setting.log, ready=self._became_ready)
+
+    async def run(self) -> None:
+        await self._worker.run()
+
+    def handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
+
+    def works(self) -> tuple[Coroutine[None, None, None], ...]:
+        return (self._feed_the_watchdog(), self._reload_when_told(), self._save_usage())
+
+    async def _counts(self) -> Snapshot:
+        return await self._worker.counts()
+
+    def _became_ready(self) -> None:
+        self._notifier.ready(STATUS)
+        self._ready()
+
+    def _stop(self) -> None:
+        self._notifier.stopping()
+        self._worker.stop()
+        give_up_after(self._setting.config.server.drain + self._patience.grace, self._setting.log)
+
+    async def _feed_the_watchdog(self) -> None:
+        while self._notifier.watchdog:
+            self._notifier.alive()
+            await asyncio.sleep(self._notifier.watchdog)
+
+    async def _reload_when_told(self) -> None:
+        while True:
+            await self._hangup.wait()
+            self._hangup.clear()
+            self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
+            before = self._setting.reload()
+            if before is not None:
+                await self._worker.reload(self._setting.config, self._setting.listening)
+                self._setting.reloaded(before)
+            self._notifier.ready(STATUS)
+
+    async def _save_usage(self) -> None:
+        await repeat(
+            lambda: self._keeper.save(self._worker.save_usage),
+            every=self._patience.save_every,
+            log=self._setting.log,
+            failing="what was sent is not saved yet",
+        )

@@ -1,0 +1,145 @@
+"""server.forked: a worker that a supervisor has forked: its channel, its heartbeat, its end.
+
+It says that it lives and what it counts once a second. Without a supervisor it drains within seconds. What ends it is
+told to the log, and to the supervisor, for the command that began it all.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+
+from relay.config.consistency import streams
+from relay.errors import RelayError
+from relay.log import route_standard_logging
+from relay.metrics import Metrics
+from relay.server import passing
+from relay.server.carried import as_values
+from relay.server.channel import Channel
+from relay.server.crew import Patience
+from relay.server.ending import give_up_after, told
+from relay.server.forking import Ends
+from relay.server.setting import Setting
+from relay.server.switchboard import RemoteBoard
+from relay.server.worker import Worker
+
+ORPHANED_DRAIN = 5.0
+
+
+def run_forked(setting: Setting, slot: int, ends: Ends, *, patience: Patience) -> int:
+    """In the child. The exit code."""
+    setting.lock.release()  # it is the supervisor's
+    setting.log = setting.log.bind(worker=slot)
+    route_standard_logging(setting.log)
+    try:
+        uvloop.run(_run(setting, slot, ends, patience))
+    except RelayError as error:  # told already
+        return error.exit_code
+    except BaseException as error:  # noqa: BLE001 - of the loop itself; nobody above would tell the log
+        return told(error, setting.log).exit_code
+    finally:
+        setting.log.output.flush()
+    return os.EX_OK
+
+
+async def _run(setting: Setting, slot: int, ends: Ends, patience: Patience) -> None:
+    """Raises RelayError."""
+    member: Member | None = None
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            member = Member(setting, slot, ends, patience, tasks)
+            await member.run()
+    except BaseExceptionGroup as error:
+        ended = told(error, setting.log)
+        if member is not None:
+            await member.confess(ended)
+        raise ended from None
+
+
+class Member:
+    """The worker, and what goes between it and the supervisor."""
+
+    def __init__(self, setting: Setting, slot: int, ends: Ends, patience: Patience, tasks: asyncio.TaskGroup) -> None:
+        """Raises ConfigError, PermissionRefused."""
+        self._setting = setting
+        self._ends = ends
+        self._patience = patience
+        self._tasks = tasks
+        self._log = setting.log
+        self._metrics = Metrics(streams=streams(setting.config))
+        self._channel = Channel(self._answer, tasks)
+        self._worker = Worker(
+            setting.place(slot),
+            board=RemoteBoard(self._channel),
+            metrics=self._metrics,
+            log=setting.log,
+            ready=lambda: self._channel.tell("ready"),
+        )
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self._channel, sock=self._ends.tie)
+        loop.add_signal_handler(signal.SIGTERM, self._worker.stop)
+        beside = [self._tasks.create_task(work) for work in (self._beat(), self._notice_the_end())]
+        await self._worker.run()
+        for task in beside:
+            task.cancel()
+        self._channel.tell("snapshot", self._metrics.snapshot())  # nothing that it counted is lost
+        self._channel.close()
+
+    async def confess(self, error: RelayError) -> None:
+        """Why it ends."""
+        self._channel.tell("failed", as_values(error))
+        self._channel.close()
+        await self._channel.ended.wait()
+
+    async def _beat(self) -> None:
+        while True:
+            self._channel.tell("beat")
+            self._channel.tell("snapshot", self._metrics.snapshot())
+            await asyncio.sleep(self._patience.beat)
+
+    async def _notice_the_end(self) -> None:
+        await self._channel.ended.wait()
+        self._log.warning("supervisor is gone")
+        self._worker.stop(within=ORPHANED_DRAIN)
+        give_up_after(ORPHANED_DRAIN + self._patience.grace, self._log)  # nobody else is there to kill it
+
+    async def _answer(self, verb: str, arguments: Sequence[Any]) -> Any:
+        match verb, arguments:
+            case "snapshot", []:
+                return await self._worker.counts()
+            case "auth", [outcome, address, login]:
+                self._worker.hear_of_login(outcome, address=address, login=login)
+            case "wanted", [site]:
+                self._worker.release_idle(site)
+            case "workers", [ready]:
+                self._worker.hear_of_workers(ready)
+            case "usage", [rows]:
+                return await self._save_usage(rows)
+            case "reload", []:
+                await self._reload()
+            case _:
+                raise ValueError(f"unknown question {verb!r}")
+        return None
+
+    async def _save_usage(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
+        """Why they were not saved."""
+        try:
+            await self._worker.save_usage({(name, window, start): count for name, window, start, count in rows})
+        except RelayError as error:
+            return as_values(error)
+        return None
+
+    async def _reload(self) -> None:
+        before = self._setting.listening
+        try:
+            config, listening = self._setting.read_again(passing.receive(self._ends.passing))
+            await self._worker.reload(config, listening)
+        except RelayError as error:
+            self._log.error("config not reloaded", error=error.text, remedy=error.remedy)
+            return
+        before.close_but(listening)
