@@ -3,7 +3,8 @@
 Rows are written on the event loop, where they cost microseconds; only COMMIT, which waits for the disk, runs in a
 thread. While it is on its way the next group gathers. A group begins at most every `gap` seconds when busy, at once
 when the last commit is older or when many wait already; writing gives the loop back after `SLICE_SECONDS`, so that a
-message with ten thousand recipients holds nobody up.
+message with ten thousand recipients holds nobody up; on a loop that is long in coming back it takes `SLICE_SHARE` of
+the time, or what is settled would gather in memory faster than it is written.
 
 What a caller is told is what is on disk: its future ends after COMMIT returned. Whoever stops waiting stops nothing.
 No room: the group is rolled back and its callers hear SpoolFull; what insists (what has happened must be recorded)
@@ -33,6 +34,7 @@ from relay.spool.steps import Reached, Step
 from relay.spool.tables import Tables
 
 SLICE_SECONDS = 0.001
+SLICE_SHARE = 0.25  # of the time that everything else took since
 AT_ONCE = 16  # so many waiting make a commit worth its price without waiting for more
 RETRY_SECONDS = 1.0
 VACUUM_SECONDS = 0.05  # between two pieces of tidying up
@@ -93,6 +95,7 @@ class Committer:
         self._timer: asyncio.Handle | None = None
         self._still_timer: asyncio.TimerHandle | None = None
         self._last_commit = 0.0
+        self._gave_back_at = 0.0
         # For lack of room; until the reserve could be made again nothing new is taken.
         self._refused = not reserve.is_there
         self._retry_in = 0.0
@@ -190,13 +193,16 @@ class Committer:
         self._state = State.WRITING
         self._group = Group(self._connection, self._tables, self._take())
         self._writing = self._group.write()
+        self._gave_back_at = time.perf_counter()
         self._go_on_writing()
 
     def _go_on_writing(self) -> None:
-        until = time.perf_counter() + SLICE_SECONDS
+        began = time.perf_counter()
+        until = began + max(SLICE_SECONDS, (began - self._gave_back_at) * SLICE_SHARE)
         try:
             for _ in self._writing:
                 if time.perf_counter() > until:
+                    self._gave_back_at = time.perf_counter()
                     self._loop.call_soon(self._go_on_writing)
                     return
         except sqlite3.Error as error:

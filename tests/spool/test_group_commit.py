@@ -269,3 +269,22 @@ async def test_what_follows_a_commit_may_fail_without_failing_the_callers(caplog
 
 def iter_nothing() -> Steps[None]:
     yield
+
+
+async def test_a_busy_loop_leaves_writing_its_share_of_the_time(spool: Spool) -> None:
+    messages = [new_message(spool, "a@example.org") for _ in range(2000)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            until = time.perf_counter() + 0.04
+            while time.perf_counter() < until:
+                pass
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    await asyncio.gather(*(spool.accept(message, hand_over=True) for message in messages))
+    busy.cancel()
+    assert turns < 30  # in slices of a millisecond it takes about fifty
