@@ -119,6 +119,10 @@ class Postfix:
         local, _, domain = address.rpartition("@")
         return [path.read_bytes() for path in (self.directory / "mail" / domain / local / "new").glob("*")]
 
+    def have(self, address: str, octets: bytes) -> int:
+        """How many messages with these octets an address has."""
+        return sum(octets in each for each in self.mailbox(address))
+
     def received(self, *addresses: str, with_octets: bytes) -> list[bytes]:
         """The message with these octets from the mailbox of every address, as soon as all have it."""
 

@@ -18,7 +18,7 @@ from relay.mail.event import Kind
 from tests.peers.waiting import eventually
 from tests.system.relay_process import DOMAIN, Login, RelayProcess, letter, queue_id
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
 
 Make = Callable[..., RelayProcess]
 

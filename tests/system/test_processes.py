@@ -32,7 +32,7 @@ from tests.system.relay_process import (
     submit,
 )
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
 
 Make = Callable[..., RelayProcess]
 
