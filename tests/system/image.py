@@ -7,6 +7,7 @@ the machine's resolver and its way to the package index; nothing else of the mac
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +170,8 @@ def _cache(specification: str) -> tuple[Path, Path]:
 
 def _wheel_directories() -> Iterator[tuple[Path, Path]]:
     """Directories of wheels that this machine's pip is told to look in, where it is."""
-    settings = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
+    listing = [sys.executable, "-m", "pip", "config", "list"]
+    settings = subprocess.run(listing, capture_output=True, text=True, check=False).stdout
     for word in settings.replace("'", " ").replace("file://", " ").split():
         if word.startswith("/") and Path(word).is_dir():
             yield Path(word), Path(word)
