@@ -12,6 +12,7 @@ from typing import Literal
 
 from relay.config.models import Route
 from relay.errors import ConfigError, PermissionRefused
+from relay.mail.address import ascii_domain
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,19 @@ def _matches(route: Route, traits: Traits) -> bool:
 
 
 def _domain_matches(pattern: str, domain: str) -> bool:
-    pattern = pattern.lower()
+    """Compared as A-labels, as everywhere."""
+    pattern, domain = _comparable(pattern), _comparable(domain)
     if pattern.startswith("*."):
         return domain.endswith(pattern[1:])
     return pattern in ("", domain)
+
+
+def _comparable(domain: str) -> str:
+    domain = domain.lower()
+    if domain.isascii():
+        return domain
+    star = "*." if domain.startswith("*.") else ""
+    return star + ascii_domain(domain.removeprefix("*."))
 
 
 def _way(route: Route, simulator_port: int) -> Way:

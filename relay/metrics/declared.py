@@ -14,7 +14,7 @@ from relay.mail.meaning import Blame, Stage
 OTHER = "other"
 
 LISTENERS = ("starttls", "tls", "trusted")
-SESSION_REFUSALS = ("address", "full", "locked", "network", "draining")
+SESSION_REFUSALS = ("address", "full", "network", "draining")
 AUTH_FAILURES = ("unknown_login", "wrong_secret", "revoked", "expired", "network", "locked", "trouble")
 REJECTION_CODES = (
     *("421", "450", "451", "452", "454", "501", "503", "504"),

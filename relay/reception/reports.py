@@ -7,13 +7,16 @@ same step as the outcome it reports, so that it is sent exactly once for it.
 
 from collections.abc import Callable, Sequence
 
+from relay.errors import DataError, SpoolError
+from relay.log import Log
 from relay.mail import dsn
+from relay.mail.address import ascii_domain
 from relay.mail.envelope import NULL_SENDER, Envelope, Recipient
-from relay.mail.message import parse_header, split_content
+from relay.mail.message import Header, parse_header, split_content
 from relay.mail.queue_id import accepted_at
 from relay.reception.signing import Signing
 from relay.reception.terms import Terms
-from relay.spool import NewMessage, QueuedMessage, Spool, StoredContent
+from relay.spool import Content, NewMessage, QueuedMessage, Spool, StoredContent
 
 WHOLE_AT_MOST = 50 * 1024  # octets of a message returned with RET=FULL
 HEADER_AT_MOST = 512 * 1024  # octets of a report's own header, which holds one address
@@ -22,20 +25,21 @@ HEADER_AT_MOST = 512 * 1024  # octets of a report's own header, which holds one 
 class Reports:
     """`terms`: those of now."""
 
-    def __init__(self, *, spool: Spool, signing: Signing, terms: Callable[[], Terms]) -> None:
+    def __init__(self, *, spool: Spool, signing: Signing, terms: Callable[[], Terms], log: Log) -> None:
         self._spool = spool
+        self._log = log
         self._signing = signing
         self._terms = terms
 
     async def about(self, message: QueuedMessage, action: dsn.Action, told: Sequence[dsn.Told]) -> NewMessage:
         """The report to the message's sender about these recipients, for `Settlement.reports`.
 
-        Raises NotFound when the message is gone, SpoolError.
+        Raises NotFound when the message is gone.
         """
         terms = self._terms()
         queue_id = self._spool.next_id()
-        domain = message.sender_domain or terms.hostname
-        original, whole = _returned(await self._spool.content(message.id), message)
+        domain = ascii_domain(message.sender_domain or terms.hostname)
+        original, whole = await self._original(message)
         octets = dsn.build(
             action=action,
             told=told,
@@ -49,10 +53,18 @@ class Reports:
         )
         return await self._spoolable(octets, queue_id, message, domain)
 
+    async def _original(self, message: QueuedMessage) -> tuple[bytes, bool]:
+        """What is returned of the message, and whether it is all of it; nothing where it cannot be read any more."""
+        try:
+            return _returned(await self._spool.content(message.id), message)
+        except SpoolError as error:
+            self._log.error("report without its original", id=message.id, error=error.text)
+            return b"", False
+
     async def _spoolable(self, octets: bytes, queue_id: str, message: QueuedMessage, domain: str) -> NewMessage:
         header_octets, body = split_content(octets)
         header = parse_header(header_octets, size_limit=HEADER_AT_MOST)
-        content, signer = await self._signing.sign(header, body, None)
+        content, signer = await self._signed(header, body)
         now = accepted_at(queue_id)
         return NewMessage(
             id=queue_id,
@@ -74,6 +86,14 @@ class Reports:
             header_message_id=header.message_id,
             reports=False,
         )
+
+    async def _signed(self, header: Header, body: bytes) -> tuple[Content, str]:
+        """A key that cannot be read must not keep a sender from being told."""
+        try:
+            return await self._signing.sign(header, body, None)
+        except DataError as error:
+            self._log.error("report not signed", error=error.text)
+            return Content(header.encode(), body), ""
 
 
 def _returned(original: StoredContent, message: QueuedMessage) -> tuple[bytes, bool]:

@@ -55,7 +55,7 @@ class Shard:
             window=window,
             wake=wake,
             judge=self._judge(),
-            reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms),
+            reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms, log=common.log),
             metrics=common.metrics,
             now=common.now,
             tasks=common.tasks,

@@ -14,6 +14,7 @@ from typing import ClassVar
 from relay.mail.reply import Reply
 from relay.reception import Submitted
 from relay.registry.credentials import Credential
+from relay.registry.usage import Use
 from relay.submission import replies
 from relay.submission.admission import TOO_MANY_OF_CREDENTIAL, Admission
 from relay.submission.auth import Denied, check
@@ -314,6 +315,9 @@ class Dialogue:
         outcome = self._intake.finish(credential, ehlo=self._ehlo, protocol=self._protocol())
         if isinstance(outcome, Reply):
             return outcome.wire(smtputf8=self._smtputf8), Turn.COMMAND
+        if self._terms.trusted:  # where nobody logs in, mail is what uses a credential
+            credential = outcome.credential
+            self._services.record_use(Use(credential.name, self._services.now(), self.client.address))
         self.submitted = outcome
         return b"", Turn.COMMIT
 

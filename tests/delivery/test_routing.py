@@ -13,6 +13,8 @@ TABLE = (
     Route(credential="ci", stream="bulk", via="smtp://smarthost.example:587"),
     Route(recipient_domain="direct.example", via="direct"),
     Route(recipient_domain="direct.example", via="discard"),
+    Route(recipient_domain="xn--bcher-kva.example", via="discard"),
+    Route(recipient_domain="*.straße.example", via="discard"),
 )
 
 
@@ -41,6 +43,8 @@ def traits(recipient_domain: str = "x.example", *, sender: str = "", credential:
             id="by credential and stream",
         ),
         pytest.param(traits("direct.example"), DIRECT, id="the first match wins"),
+        pytest.param(traits("bücher.example"), Discard(), id="U-labels and A-labels are one domain"),
+        pytest.param(traits("a.xn--strae-oqa.example"), Discard(), id="... in a pattern as well"),
     ],
 )
 def test_the_way_of_a_recipient(of: Traits, way: Way) -> None:

@@ -79,6 +79,7 @@ async def test_a_trusted_listener_takes_mail_without_either(house: House, issued
         assert await wire.send() == OK
         await wire.close()
     assert (house.inbox.messages[0].protocol, house.inbox.messages[0].tls) == ("ESMTP", "")
+    assert [use.credential for use in house.uses] == [house.inbox.messages[0].credential.name]
 
 
 async def test_a_trusted_listener_refuses_other_networks_and_has_its_own_limit(house: House, issued: Issued) -> None:
