@@ -14,12 +14,10 @@ from relay.server.crew import Patience
 from relay.server.ending import give_up_after, told
 from relay.server.notify import Notifier
 from relay.server.rates_keeper import RatesKeeper
-from relay.server.repeating import repeat
+from relay.server.repeating import attempt, repeat
 from relay.server.setting import Setting
 from relay.server.switchboard import LocalBoard
 from relay.server.worker import Worker
-
-STATUS = "1 worker"
 
 
 def run_alone(
@@ -67,6 +65,7 @@ class Alone:
         self._ready = ready
         self._patience = patience
         self._hangup = asyncio.Event()
+        self._is_ready = self._is_stopping = False
         board = LocalBoard(now=time.time, own_counts=self._counts, rates=keeper.rates)
         self._worker = Worker(setting.place(0), board=board, metrics=metrics, log=setting.log, ready=self._became_ready)
 
@@ -86,13 +85,20 @@ class Alone:
         return await self._worker.counts()
 
     def _became_ready(self) -> None:
-        self._notifier.ready(STATUS)
+        self._is_ready = True
+        self._announce()
         self._ready()
 
+    def _announce(self) -> None:
+        if self._is_ready:
+            self._notifier.ready("1 worker")
+
     def _stop(self) -> None:
-        self._notifier.stopping()
-        self._worker.stop()
-        give_up_after(self._setting.config.server.drain + self._patience.grace, self._setting.log)
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._notifier.stopping()
+            self._worker.stop()
+            give_up_after(self._setting.config.server.drain + self._patience.grace, self._setting.log)
 
     async def _feed_the_watchdog(self) -> None:
         while self._notifier.watchdog:
@@ -104,16 +110,18 @@ class Alone:
             await self._hangup.wait()
             self._hangup.clear()
             self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
-            before = self._setting.reload()
-            if before is not None:
-                await self._worker.reload(self._setting.config, self._setting.listening)
-                self._setting.reloaded(before)
-            self._notifier.ready(STATUS)
+            self._setting.reopen_log()
+            await attempt(self._reload, log=self._setting.log, failing="config not reloaded")
+            self._announce()
+
+    async def _reload(self) -> None:
+        """Raises RelayError."""
+        before = self._setting.reload()
+        if before is not None:
+            await self._worker.reload(self._setting.config, self._setting.listening)
+            self._setting.reloaded(before)
 
     async def _save_usage(self) -> None:
-        await repeat(
-            lambda: self._keeper.save(self._worker.save_usage),
-            every=self._patience.save_every,
-            log=self._setting.log,
-            failing="what was sent is not saved yet",
-        )
+        every, log = self._patience.save_every, self._setting.log
+        save = self._worker.save_usage
+        await repeat(lambda: self._keeper.save(save), every=every, log=log, failing="what was sent not saved yet")

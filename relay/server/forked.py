@@ -26,8 +26,6 @@ from relay.server.setting import Setting
 from relay.server.switchboard import RemoteBoard
 from relay.server.worker import Worker
 
-ORPHANED_DRAIN = 5.0
-
 
 def run_forked(setting: Setting, slot: int, ends: Ends, *, patience: Patience) -> int:
     """In the child. The exit code."""
@@ -47,15 +45,14 @@ def run_forked(setting: Setting, slot: int, ends: Ends, *, patience: Patience) -
 
 async def _run(setting: Setting, slot: int, ends: Ends, patience: Patience) -> None:
     """Raises RelayError."""
-    member: Member | None = None
+    tasks = asyncio.TaskGroup()
+    member = Member(setting, slot, ends, patience, tasks)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            member = Member(setting, slot, ends, patience, tasks)
+        async with tasks:
             await member.run()
     except BaseExceptionGroup as error:
         ended = told(error, setting.log)
-        if member is not None:
-            await member.confess(ended)
+        await member.confess(ended)
         raise ended from None
 
 
@@ -63,38 +60,44 @@ class Member:
     """The worker, and what goes between it and the supervisor."""
 
     def __init__(self, setting: Setting, slot: int, ends: Ends, patience: Patience, tasks: asyncio.TaskGroup) -> None:
-        """Raises ConfigError, PermissionRefused."""
         self._setting = setting
+        self._slot = slot
         self._ends = ends
         self._patience = patience
         self._tasks = tasks
         self._log = setting.log
         self._metrics = Metrics(streams=streams(setting.config))
         self._channel = Channel(self._answer, tasks)
-        self._worker = Worker(
-            setting.place(slot),
-            board=RemoteBoard(self._channel),
-            metrics=self._metrics,
-            log=setting.log,
-            ready=lambda: self._channel.tell("ready"),
-        )
+        self._made: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: self._channel, sock=self._ends.tie)
-        loop.add_signal_handler(signal.SIGTERM, self._worker.stop)
-        beside = [self._tasks.create_task(work) for work in (self._beat(), self._notice_the_end())]
-        await self._worker.run()
+        """Raises RelayError, or an ExceptionGroup of all that ended it."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self._channel, sock=self._ends.tie)
+        worker = self._worker()
+        self._made.set_result(worker)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+        beside = [self._tasks.create_task(work) for work in (self._beat(), self._notice_the_end(worker))]
+        await worker.run()
         for task in beside:
             task.cancel()
         self._channel.tell("snapshot", self._metrics.snapshot())  # nothing that it counted is lost
         self._channel.close()
 
+    def _worker(self) -> Worker:
+        return Worker(
+            self._setting.place(self._slot),
+            board=RemoteBoard(self._channel),
+            metrics=self._metrics,
+            log=self._log,
+            ready=lambda: self._channel.tell("ready"),
+        )
+
     async def confess(self, error: RelayError) -> None:
         """Why it ends."""
-        self._channel.tell("failed", as_values(error))
-        self._channel.close()
-        await self._channel.ended.wait()
+        if not self._channel.ended.is_set():
+            self._channel.tell("failed", as_values(error))
+            self._channel.close()
+            await self._channel.ended.wait()
 
     async def _beat(self) -> None:
         while True:
@@ -102,43 +105,46 @@ class Member:
             self._channel.tell("snapshot", self._metrics.snapshot())
             await asyncio.sleep(self._patience.beat)
 
-    async def _notice_the_end(self) -> None:
+    async def _notice_the_end(self, worker: Worker) -> None:
         await self._channel.ended.wait()
         self._log.warning("supervisor is gone")
-        self._worker.stop(within=ORPHANED_DRAIN)
-        give_up_after(ORPHANED_DRAIN + self._patience.grace, self._log)  # nobody else is there to kill it
+        worker.stop(within=self._patience.orphaned_drain)
+        give_up_after(self._patience.orphaned_drain + self._patience.grace, self._log)  # nobody else would kill it
 
     async def _answer(self, verb: str, arguments: Sequence[Any]) -> Any:
+        worker = await self._made
         match verb, arguments:
             case "snapshot", []:
-                return await self._worker.counts()
+                return await worker.counts()
             case "auth", [outcome, address, login]:
-                self._worker.hear_of_login(outcome, address=address, login=login)
+                worker.hear_of_login(outcome, address=address, login=login)
             case "wanted", [site]:
-                self._worker.release_idle(site)
+                worker.release_idle(site)
             case "workers", [ready]:
-                self._worker.hear_of_workers(ready)
+                worker.hear_of_workers(ready)
             case "usage", [rows]:
-                return await self._save_usage(rows)
+                return await self._save_usage(worker, rows)
+            case "reopen", []:
+                self._setting.reopen_log()
             case "reload", []:
-                await self._reload()
+                await self._reload(worker)
             case _:
                 raise ValueError(f"unknown question {verb!r}")
         return None
 
-    async def _save_usage(self, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
+    async def _save_usage(self, worker: Worker, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
         """Why they were not saved."""
         try:
-            await self._worker.save_usage({(name, window, start): count for name, window, start, count in rows})
+            await worker.save_usage({(name, window, start): count for name, window, start, count in rows})
         except RelayError as error:
             return as_values(error)
         return None
 
-    async def _reload(self) -> None:
+    async def _reload(self, worker: Worker) -> None:
         before = self._setting.listening
         try:
             config, listening = self._setting.read_again(passing.receive(self._ends.passing))
-            await self._worker.reload(config, listening)
+            await worker.reload(config, listening)
         except RelayError as error:
             self._log.error("config not reloaded", error=error.text, remedy=error.remedy)
             return

@@ -80,7 +80,7 @@ class Setting:
         self._in_vain = changed_in_vain(self.config, raw)
         self.config = config
         before, self.listening = self.listening, listening
-        self._renew_log()
+        self.log.set_level(Level.named(config.log.level))
         return before
 
     def reloaded(self, before: Listening) -> None:
@@ -97,12 +97,11 @@ class Setting:
             merged.close_but(self.listening)
             raise ConfigError(f"{self.config_path} changed while it was read", remedy="reload once more")
         self.config, self.listening = config, merged
-        self._renew_log()
+        self.log.set_level(Level.named(config.log.level))
         return config, merged
 
-    def _renew_log(self) -> None:
-        """After logrotate, and at another level."""
-        self.log.set_level(Level.named(self.config.log.level))
+    def reopen_log(self) -> None:
+        """After logrotate, whatever else a reload may lead to."""
         try:
             self.log.output.reopen()
         except ConfigError as error:

@@ -18,7 +18,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,8 +26,8 @@ from relay.errors import RelayError, Unavailable
 from relay.server import passing
 from relay.server.carried import from_values
 from relay.server.channel import Channel, Gone
-from relay.server.crew import Life, Patience, Slot
-from relay.server.forking import Ends, exit_code, fork_worker
+from relay.server.crew import Crew, Ended, Life, Patience, Slot
+from relay.server.forking import Ends, fork_worker
 from relay.server.notify import Notifier
 from relay.server.rates_keeper import Counters, RatesKeeper
 from relay.server.repeating import repeat
@@ -63,14 +63,13 @@ class Supervisor:
         self._patience = patience
         self._fork = fork
         self._log = setting.log
-        self._slots = [Slot(number, patience) for number in range(setting.workers)]
+        self._crew = Crew(setting.workers, patience, setting.log)
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._tasks = asyncio.TaskGroup()
         self._wake = asyncio.Event()
         self._fork_wanted = asyncio.Event()
         self._hangup = asyncio.Event()
         self._stopping_since = 0.0
-        self._tended_at = time.monotonic()
         self._fed_at = 0.0
         self._is_announced = False
         self._exit_code = os.EX_OK
@@ -98,8 +97,7 @@ class Supervisor:
 
     def answering(self) -> int:
         """Workers that take mail and have said so lately."""
-        now = time.monotonic()
-        return sum(life.ready and life.answers(now, within=5 * self._patience.beat) for _, life in self._lives())
+        return self._crew.answering(time.monotonic())
 
     def _handle_signals(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -107,17 +105,14 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         self._loop.add_signal_handler(signal.SIGCHLD, self._wake.set)
 
-    def _lives(self) -> Iterator[tuple[Slot, Life]]:
-        return ((slot, slot.life) for slot in self._slots if slot.life is not None)
-
     # Starting workers: between two runs of the loop.
 
     def _due(self) -> list[Slot]:
         now = time.monotonic()
-        return [] if self._stopping_since else [slot for slot in self._slots if slot.is_due(now)]
+        return [] if self._stopping_since else [slot for slot in self._crew.slots if slot.is_due(now)]
 
     def _start(self, slot: Slot) -> None:
-        others = [life.ends for _, life in self._lives()]
+        others = [life.ends for _, life in self._crew.lives()]
         try:
             pid, ends = fork_worker(lambda ends: self._worker_main(slot.number, ends), others=others, fork=self._fork)
         except OSError as error:  # out of processes, memory or descriptors for now
@@ -150,21 +145,16 @@ class Supervisor:
     def _became_ready(self, slot: Slot, life: Life) -> None:
         slot.became_ready(life, time.monotonic())
         self._switchboard.joined(slot.number, life.channel)
-        self._tell_how_many()
-        if not self._is_announced and sum(life.ready for _, life in self._lives()) == len(self._slots):
+        self._crew.tell_how_many_are_ready()
+        if not self._is_announced and len(self._crew.ready()) == len(self._crew.slots):
             self._is_announced = True
-            self._notifier.ready(self._status)
-            self._log.info("server ready", workers=len(self._slots))
+            self._announce()
+            self._log.info("server ready", workers=len(self._crew.slots))
             self._ready()
 
-    @property
-    def _status(self) -> str:
-        return f"{len(self._slots)} workers"
-
-    def _tell_how_many(self) -> None:
-        ready = [life for _, life in self._lives() if life.ready]
-        for life in ready:
-            life.channel.tell("workers", len(ready))
+    def _announce(self) -> None:
+        if self._is_announced:
+            self._notifier.ready(f"{len(self._crew.slots)} workers")
 
     # Tending them.
 
@@ -173,11 +163,11 @@ class Supervisor:
         beat = self._patience.beat
         async with self._tasks:
             beside = [self._tasks.create_task(work) for work in (self._reload_when_told(), self._save_usage())]
-            while not self._is_over():
+            while not (self._stopping_since and self._crew.is_empty()):
                 self._wake.clear()
-                self._excuse_our_own_absence()
-                await self._reap()
-                self._kill_the_hung()
+                for each in await self._crew.ended():
+                    self._ended(each)
+                self._kill_who_must_go()
                 self._feed_the_watchdog()
                 if self._due():
                     self._fork_wanted.set()
@@ -186,31 +176,14 @@ class Supervisor:
             for task in beside:
                 task.cancel()
 
-    def _is_over(self) -> bool:
-        return bool(self._stopping_since) and not any(True for _ in self._lives())
-
-    def _excuse_our_own_absence(self) -> None:
-        """This machine was paused: what a worker has said meanwhile is still to be read."""
-        now = time.monotonic()
-        if now - self._tended_at > self._patience.hung_after / 2:
-            for _, life in self._lives():
-                life.last_beat = now
-        self._tended_at = now
-
-    async def _reap(self) -> None:
-        for slot, life in list(self._lives()):
-            code = exit_code(life.pid)
-            if code is not None:
-                await life.heard_out()
-                self._ended(slot, life, code)
-
-    def _ended(self, slot: Slot, life: Life, code: int) -> None:
+    def _ended(self, ended: Ended) -> None:
+        slot, life, code = ended.slot, ended.life, ended.code
         slot.ended(life, time.monotonic())
         life.close()
         self._switchboard.left(slot.number)
-        self._tell_how_many()
+        self._crew.tell_how_many_are_ready()
         if self._stopping_since:
-            # Killed in its drain: what it was sending may be sent again.
+            # One that was killed in its drain may have been sending what will be sent again.
             self._exit_code = self._exit_code or (code if code >= 0 else os.EX_TEMPFAIL)
             return
         self._log.warning("worker ended", worker=slot.number, pid=life.pid, code=code)
@@ -220,25 +193,17 @@ class Supervisor:
         else:
             self._restarted()
 
-    def _kill_the_hung(self) -> None:
+    def _kill_who_must_go(self) -> None:
         now = time.monotonic()
+        self._crew.kill_the_hung(now)
         last = self._stopping_since + self._setting.config.server.drain + self._patience.grace
-        for slot, life in self._lives():
-            is_late = bool(self._stopping_since) and now > last
-            if not life.killed and (is_late or not life.answers(now, within=self._patience.hung_after)):
-                self._kill(slot, life, "does not end" if is_late else "does not answer")
-
-    def _kill(self, slot: Slot, life: Life, why: str) -> None:
-        life.killed = True
-        self._log.error("worker killed", worker=slot.number, pid=life.pid, why=why)
-        os.kill(life.pid, signal.SIGKILL)
+        if self._stopping_since and now > last:
+            self._crew.kill_all("does not end")
 
     def _feed_the_watchdog(self) -> None:
-        """It stands for every worker's event loop; one that is being restarted is no reason to end them all."""
+        """It stands for every worker's event loop."""
         now = time.monotonic()
-        if not self._notifier.watchdog or now - self._fed_at < self._notifier.watchdog / 2:
-            return
-        if all(life.answers(now, within=self._patience.hung_after) for _, life in self._lives()):
+        if self._notifier.watchdog and now - self._fed_at >= self._notifier.watchdog / 2 and self._crew.is_alive(now):
             self._fed_at = now
             self._notifier.alive()
 
@@ -250,8 +215,7 @@ class Supervisor:
             self._notifier.stopping()
             self._log.info("server draining")
             self._setting.listening.close_but()  # from now on clients are refused, not left waiting
-            for _, life in self._lives():
-                os.kill(life.pid, signal.SIGTERM)
+            self._crew.drain()
         self._wake.set()
 
     async def _reload_when_told(self) -> None:
@@ -259,15 +223,16 @@ class Supervisor:
             await self._hangup.wait()
             self._hangup.clear()
             self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
+            self._setting.reopen_log()
+            self._crew.tell("reopen")
             before = self._setting.reload()
             if before is not None:
-                await asyncio.gather(*(self._hand_over(slot, life) for slot, life in self._lives()))
+                await asyncio.gather(*(self._hand_over(slot, life) for slot, life in self._crew.lives()))
                 self._setting.reloaded(before)
-            if self._is_announced:
-                self._notifier.ready(self._status)
+            self._announce()
 
     async def _hand_over(self, slot: Slot, life: Life) -> None:
-        """A worker that is gone or is killed for it begins with the newest of everything."""
+        """A worker that is gone, or is killed for this, begins anew with the newest of everything."""
         try:
             passing.send(life.ends.passing, self._setting.listening)
             async with asyncio.timeout(self._patience.reload_within):
@@ -277,24 +242,22 @@ class Supervisor:
         except TimeoutError:
             self._log.warning("worker has not reloaded yet", worker=slot.number)
         except OSError:
-            self._kill(slot, life, "takes no listeners")
+            self._crew.kill(slot, life, "takes no listeners")
 
     async def _save_usage(self) -> None:
+        every, log = self._patience.save_every, self._log
         await repeat(
-            lambda: self._keeper.save(self._through_a_worker),
-            every=self._patience.save_every,
-            log=self._log,
-            failing="what was sent is not saved yet",
+            lambda: self._keeper.save(self._write), every=every, log=log, failing="what was sent not saved yet"
         )
 
-    async def _through_a_worker(self, counters: Counters) -> None:
-        """Raises RelayError."""
-        life = next((life for _, life in self._lives() if life.ready), None)
+    async def _write(self, counters: Counters) -> None:
+        """Through a worker. Raises RelayError."""
+        life = next(iter(self._crew.ready()), None)
         if life is None:
-            raise Unavailable("no worker runs")
+            raise Unavailable("no worker takes mail")
         try:
             refusal = await life.channel.ask("usage", [[*key, count] for key, count in counters.items()])
         except Gone:
-            raise Unavailable("the worker ended") from None
+            raise Unavailable("the worker that was to write has ended") from None
         if refusal is not None:
             raise from_values(refusal)

@@ -58,6 +58,9 @@ class Worker:
                 await self._work(stores)
         except StoppedEarly:
             self._log.info("worker stopped before it was ready")
+        finally:
+            for awaited in (self._stores, self._started):
+                awaited.cancel()  # nothing that waits for them will come
 
     async def _open(self, opened: AsyncExitStack) -> Stores:
         shards = (self._place.slot, *self._place.adopts)
