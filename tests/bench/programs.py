@@ -46,7 +46,7 @@ def _install_compiler() -> None:
 @dataclass(frozen=True, slots=True)
 class Load:
     """One run of the load generator. per_connection: messages; 0 for all that a session has. tls: "", "starttls" or
-    "tls". rate: messages per second at most, 0 for as many as go.
+    "tls". rate: messages per second at most, 0 for as many as go. domain: of the recipients.
     """
 
     port: int
@@ -59,11 +59,12 @@ class Load:
     login: str = ""
     secret: str = ""
     rate: float = 0
+    domain: str = "example.org"
 
     def command(self) -> Sequence[str | Path]:
         numbers = {"p": self.port, "n": self.messages, "c": self.sessions, "s": self.octets, "b": self.first}
         words = [f"-{letter}{number}" for letter, number in numbers.items()]
-        words += [f"-k{self.per_connection}", f"-R{self.rate}"]
+        words += [f"-k{self.per_connection}", f"-R{self.rate}", f"-d{self.domain}"]
         words += {"": [], "starttls": ["-t"], "tls": ["-T"]}[self.tls]
         if self.login:
             words += ["-u", self.login, "-w", self.secret]
