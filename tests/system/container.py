@@ -5,6 +5,7 @@ What is run inside later (`execute`, `is_healthy`) enters the same namespaces. R
 """
 
 import dataclasses
+import os
 import shlex
 import signal
 import subprocess
@@ -80,7 +81,7 @@ class Container:
         return first_child(self._process.pid)
 
     def signal(self, number: int) -> None:
-        subprocess.run(["kill", f"-{number}", str(self.main_process)], check=False)
+        os.kill(self.main_process, number)
 
     def stop(self) -> None:
         """What `docker stop` sends first."""
@@ -93,9 +94,9 @@ class Container:
 
     def execute(self, *command: str, check: bool = True, user: str = "") -> subprocess.CompletedProcess[bytes]:
         """`docker exec`; user "" is the image's."""
-        image = dataclasses.replace(self._image, user=user or self._image.user)
+        image = dataclasses.replace(self._image, root=Path("/"), user=user or self._image.user)
         done = subprocess.run(
-            ["nsenter", f"--target={self.main_process}", *NAMESPACES, *image.inside(*command)],
+            ["nsenter", f"--target={self.main_process}", *NAMESPACES, "--root", *image.inside(*command)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,

@@ -180,9 +180,9 @@ class Service:
 
     def execute(self, *command: str, user: str = "") -> subprocess.CompletedProcess[bytes]:
         """A command of an operator's on the same system; user "" is the service's."""
-        inside = dataclasses.replace(self._image, user=user or self._values["User"][0]).inside(*command)
+        image = dataclasses.replace(self._image, root=Path("/"), user=user or self._values["User"][0])
         done = subprocess.run(
-            ["nsenter", f"--target={self.main_process}", *NAMESPACES, *inside],
+            ["nsenter", f"--target={self.main_process}", *NAMESPACES, "--root", *image.inside(*command)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
