@@ -1,4 +1,4 @@
-"""server.shard: everything that belongs to one shard, built once: spool, reception, delivery, commands.
+"""server.shard: the way of a shard's mail, in and out, built once: reception, scheduler, couriers, settling.
 
 A worker has one shard of its own and drains those that a larger number of workers has left behind. An adopted shard
 gets the same parts, but nothing is submitted to it.

@@ -17,25 +17,25 @@ LOOK_EVERY = 300.0
 
 
 class Surroundings:
-    """`machine()` is the last that was seen; `look` looks."""
+    """`machine()` is what was seen last, under the names it has now; `look` looks."""
 
     def __init__(self, config: Callable[[], Config], resolver: Resolver) -> None:
         self._config = config
         self._resolver = resolver
-        self._machine = Machine(self._names(), own_addresses(), prefers_ipv6=False)
+        self._addresses = own_addresses()
+        self._prefers_ipv6 = False
 
     def machine(self) -> Machine:
-        return self._machine
+        config = self._config()
+        names = frozenset(name.lower() for name in (config.server.hostname, *(each.hostname for each in config.source)))
+        return Machine(names, self._addresses, prefers_ipv6=self._prefers_ipv6)
 
     async def look(self) -> None:
-        self._machine = Machine(self._names(), own_addresses(), prefers_ipv6=await self._has_ipv6())
+        self._addresses = own_addresses()
+        self._prefers_ipv6 = await self._has_ipv6()
 
     async def _has_ipv6(self) -> bool:
         address = ipv6_source()
         if not address:
             return False
         return isinstance(await self._resolver.ptr(ipaddress.ip_address(address)), Found)
-
-    def _names(self) -> frozenset[str]:
-        config = self._config()
-        return frozenset(name.lower() for name in (config.server.hostname, *(each.hostname for each in config.source)))

@@ -119,9 +119,11 @@ class Switchboard:
         retire: Callable[[Counts], Counts],
         own_counts: Callable[[], Counts],
         now: Callable[[], float],
+        snapshot_within: float = SNAPSHOT_WITHIN,
     ) -> None:
         self._rates = rates
         self._sessions = sessions
+        self._snapshot_within = snapshot_within
         self._merge = merge
         self._retire = retire
         self._own_counts = own_counts
@@ -192,7 +194,7 @@ class Switchboard:
 
     async def _refresh(self, slot: int, channel: Channel) -> None:
         try:
-            async with asyncio.timeout(SNAPSHOT_WITHIN):
+            async with asyncio.timeout(self._snapshot_within):
                 counts = await channel.ask("snapshot")
         except (TimeoutError, Gone):
             return
