@@ -110,7 +110,7 @@ def newcomer(clone: Path) -> Iterator[Newcomer]:
 
 def test_from_a_clone_to_a_delivered_message_takes_less_than_a_minute(newcomer: Newcomer) -> None:
     assert newcomer.seconds < PATIENCE
-    at = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ? +"
+    at = r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z? +"
     way = rf"{at}accepted .*{at}delivered .*{LAST}"
     assert re.search(way, newcomer.screen, flags=re.DOTALL | re.MULTILINE), newcomer.screen
 
