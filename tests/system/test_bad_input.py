@@ -26,9 +26,8 @@ WORKERS = pytest.mark.parametrize("workers", [pytest.param(1, id="one worker"), 
 SIMULATOR = [{"recipient_domain": "simulator.test", "via": "simulator"}]
 
 
-@WORKERS
-def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one(relay: Make, workers: int) -> None:
-    server = relay(server={"workers": workers}, delivery={"conections": 5})
+def test_a_misspelt_key_is_named_with_its_line_and_the_nearest_one(relay: Make) -> None:
+    server = relay(server={"workers": 2}, delivery={"conections": 5})
     line = server.config_path.read_text().splitlines().index("conections = 5") + 1
     for code, said in (server.run_to_its_end(), checked(server)):
         assert code == os.EX_CONFIG
@@ -49,9 +48,8 @@ def test_a_certificate_of_another_key_is_told_with_both_files(relay: Make, worke
         assert "Traceback" not in said
 
 
-@WORKERS
-def test_a_port_in_use_is_told_with_how_to_find_its_owner(relay: Make, workers: int) -> None:
-    server = relay(server={"workers": workers})
+def test_a_port_in_use_is_told_with_how_to_find_its_owner(relay: Make) -> None:
+    server = relay(server={"workers": 2})
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", server.starttls_port))
@@ -65,9 +63,8 @@ def test_a_port_in_use_is_told_with_how_to_find_its_owner(relay: Make, workers: 
         assert f"127.0.0.1:{server.starttls_port} is in use by another program" in said
 
 
-@WORKERS
-def test_a_key_that_all_may_read_is_refused_with_the_command_that_helps(relay: Make, workers: int) -> None:
-    server = relay(server={"workers": workers})
+def test_a_key_that_all_may_read_is_refused_with_the_command_that_helps(relay: Make) -> None:
+    server = relay(server={"workers": 2})
     server.issued.key.chmod(0o644)
     code, said = server.run_to_its_end()
     assert code == os.EX_NOPERM
@@ -147,10 +144,8 @@ class TestSpool:
         with_version(server.spool / name, add=-100)
         is_still_owed(server, waiting)
 
-    @WORKERS
-    def test_a_read_only_disk_is_told_and_changes_nothing(self, left: tuple[RelayProcess, str], workers: int) -> None:
+    def test_a_read_only_disk_is_told_and_changes_nothing(self, left: tuple[RelayProcess, str]) -> None:
         server, waiting = left
-        server.configure(server={"workers": workers})
         with read_only(server.spool):
             code, said = server.run_to_its_end()
             assert code == os.EX_IOERR
