@@ -136,8 +136,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 @pytest.fixture
 def reachable(relay: Relay) -> Relay:
     """Its configuration may be reached by other users, as /etc/relay may."""
-    for directory in (relay.directory, relay.directory.parent, relay.directory.parent.parent):
-        directory.chmod(0o755)
+    for directory in (relay.directory, *relay.directory.parents):
+        if directory.stat().st_mode & 0o005 != 0o005:
+            directory.chmod(0o755)
     return relay
 
 
