@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(150)]
 Make = Callable[..., RelayProcess]
 
 WORKERS = pytest.mark.parametrize("workers", [pytest.param(1, id="one worker"), pytest.param(2, id="two workers")])
+MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk of its own")
 SIMULATOR = [{"recipient_domain": "simulator.test", "via": "simulator"}]
 
 
@@ -144,6 +145,7 @@ class TestSpool:
         with_version(server.spool / name, add=-100)
         is_still_owed(server, waiting)
 
+    @MOUNTS
     def test_a_read_only_disk_is_told_and_changes_nothing(self, left: tuple[RelayProcess, str]) -> None:
         server, waiting = left
         with read_only(server.spool):
@@ -158,6 +160,7 @@ class TestSpool:
         server.stop()
 
 
+@MOUNTS
 class TestFullDisk:
     """The spool has 32 MB of its own."""
 

@@ -6,6 +6,7 @@ everyone who can check them.
 
 import email
 import email.policy
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from email.message import EmailMessage
@@ -21,7 +22,11 @@ from tests.peers.verifiers import by_mail_dkim, by_mailauth, by_opendkim
 from tests.system.relay_process import DOMAIN, HOST, SELECTORS, Login, RelayProcess
 from tests.system.zones import POSTFIX_HOST
 
-pytestmark = [pytest.mark.system, pytest.mark.xdist_group("clients")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.xdist_group("clients"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="a Postfix of one's own needs root"),
+]
 
 RSA, ED25519 = SELECTORS
 SUBJECT = "Grüße aus Köln – Ihre Bestellung № 4711 ist unterwegs 🚚, und diese Zeile ist länger als achtundsiebzig"
