@@ -64,6 +64,7 @@ server:
   logfile: "{directory}/nsd.log"
   xfrdfile: ""
   zonelistfile: "{directory}/zone.list"
+  xfrdir: "{directory}"
   rrl-ratelimit: 0
 remote-control:
   control-enable: no
