@@ -112,7 +112,8 @@ class Couriers:
 
     def enqueue(self, site: Site, job: Job) -> None:
         site.add(job)
-        if site.governor.retry_at > self._now() and not self._window.take_urge(job.domain):
+        # Where a courier is at work the site is being probed, and this job waits for what comes of it.
+        if site.governor.retry_at > self._now() and not site.couriers and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)
