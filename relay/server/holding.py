@@ -116,6 +116,7 @@ class Holding:
             await self.spool.close()
 
     async def close(self) -> None:
+        """Once."""
         await self.let_go()
         await _end(self._looking)
         await self._journal.close()

@@ -17,6 +17,7 @@ from relay.server.shard import Shard
 from relay.spool import Change, Selection, Spool
 
 CHANGES = ("hold", "release", "retry", "cancel")
+MOST_PROBED = 1000  # recipients; a site is probed by one of its own
 
 Told = Callable[[Sequence[Change]], None]
 
@@ -54,7 +55,15 @@ class Operations:
         if verb == "status":
             return self._status()
         told = partial(self._tell_scheduler, verb)
-        return answer(await change(self._shard.spool, verb, parameters, told=told))
+        messages = await change(self._shard.spool, verb, parameters, told=told)
+        if verb == "retry":
+            await self._probe(msgspec.convert(parameters["selection"], Selection))
+        return answer(messages)
+
+    async def _probe(self, selection: Selection) -> None:
+        """What waits only for a site in trouble is due already, so nothing of it was changed; try the site now."""
+        waiting = await self._shard.spool.find(selection, limit=MOST_PROBED)
+        self._shard.scheduler.retry_now({each.recipient.domain for each in waiting})
 
     def _tell_scheduler(self, verb: str, changes: Sequence[Change]) -> None:
         scheduler = self._shard.scheduler

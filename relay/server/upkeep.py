@@ -20,14 +20,16 @@ DISK_EVERY = 1.0
 EMPTY_EVERY = 5.0
 
 
-def works(stores: Stores, parts: Parts, *, log: Log) -> Sequence[Coroutine[None, None, None]]:
-    """To be run until they are cancelled."""
+def works(
+    stores: Stores, parts: Parts, *, log: Log, empty_every: float = EMPTY_EVERY
+) -> Sequence[Coroutine[None, None, None]]:
+    """To be run until they are cancelled. empty_every: seconds between two looks at an adopted shard."""
     return (
         repeat(lambda: _refresh(stores, parts), every=REFRESH_EVERY, log=log, failing="credentials not read again yet"),
         repeat(parts.uses.flush, every=USE_EVERY, log=log, failing="last uses not saved yet"),
         repeat(parts.disk.look, every=DISK_EVERY, log=log, failing="disk not looked at"),
         repeat(parts.surroundings.look, every=LOOK_EVERY, log=log, failing="surroundings not looked at"),
-        *(_until_empty(holding, log) for holding in parts.holdings[1:]),
+        *(_until_empty(holding, log, empty_every) for holding in parts.holdings[1:]),
     )
 
 
@@ -37,10 +39,10 @@ async def _refresh(stores: Stores, parts: Parts) -> None:
         parts.submission.credentials_changed()
 
 
-async def _until_empty(holding: Holding, log: Log) -> None:
+async def _until_empty(holding: Holding, log: Log, every: float) -> None:
     """An adopted shard's."""
     while holding.is_held:
-        await asyncio.sleep(EMPTY_EVERY)
+        await asyncio.sleep(every)
         await attempt(lambda: _let_go_if_empty(holding, log), log=log, failing="adopted shard not looked at")
 
 
