@@ -5,6 +5,7 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -136,8 +137,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 @pytest.fixture
 def reachable(relay: Relay) -> Relay:
     """Its configuration may be reached by other users, as /etc/relay may."""
+    top = Path(tempfile.gettempdir())
     for directory in (relay.directory, *relay.directory.parents):
-        if directory.stat().st_mode & 0o005 != 0o005:
+        if directory != top and directory.is_relative_to(top):
             directory.chmod(0o755)
     return relay
 
