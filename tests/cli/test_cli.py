@@ -107,6 +107,7 @@ def test_every_leaf_command_takes_json(relay: Relay) -> None:
         assert "--json" in relay(single, "--help").out
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "command",
     [("--help",), ("credential", "list"), ("queue", "list"), ("log", "search"), ("suppression", "list")],
