@@ -16,12 +16,20 @@ from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
 from relay.delivery.site import Job
 from relay.delivery.window import Window
 from relay.errors import NotFound, SpoolFull
+from relay.log import Log
 from relay.mail.dsn import Action, Told
-from relay.mail.event import Kind
+from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
 from relay.metrics import Metrics
 from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
 
+SENTENCES = {
+    Kind.DELIVERED: "recipient delivered",
+    Kind.DEFERRED: "recipient deferred",
+    Kind.BOUNCED: "recipient bounced",
+    Kind.EXPIRED: "recipient expired",
+    Kind.UNKNOWN: "recipient's outcome unknown",
+}
 LATE = 300.0  # seconds past its expiry within which a last attempt that was due then is still made
 
 
@@ -44,6 +52,7 @@ class Settling:
         judge: Judge,
         reports: Reports,
         metrics: Metrics,
+        log: Log,
         now: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
@@ -56,6 +65,7 @@ class Settling:
         self._wake = wake
         self._reporting = reports
         self._metrics = metrics
+        self._log = log
         self._now = now
         self._tasks = tasks
 
@@ -163,6 +173,23 @@ class Settling:
         for judgement in judgements:
             event = judgement.outcome.event
             self._metrics.outcome(event.kind, site=site, verdict=event.verdict, seconds=seconds)
+            self._tell(event, site=site, seconds=seconds)
+
+    def _tell(self, event: Event, *, site: str, seconds: float) -> None:
+        self._log.info(
+            SENTENCES[event.kind],
+            id=event.message,
+            recipient=event.recipient,
+            site=site,
+            mx=event.mx,
+            tls=event.tls,
+            reply=event.reply,
+            detail=event.detail,
+            verdict=event.verdict,
+            attempt=event.attempt,
+            next_attempt_at=event.next_attempt_at,
+            seconds=round(seconds, 3),
+        )
 
     def _announce(self, judgements: Sequence[Judgement], reports: Sequence[NewMessage]) -> None:
         """What became due on disk at a time the walk may have passed: reports, and waits shorter than the commit."""

@@ -57,6 +57,7 @@ class Shard:
             judge=self._judge(),
             reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms, log=common.log),
             metrics=common.metrics,
+            log=common.log,
             now=common.now,
             tasks=common.tasks,
         )

@@ -123,7 +123,7 @@ async def outfit(
 ) -> AsyncIterator[Outfit]:
     """A running shard; what is under way at the end is cut short. share: connections out that it may have."""
     metrics = Metrics(streams=("transactional", "bulk"))
-    log = Log(Output(Path("/dev/null")), now=time.time)
+    log = Log(Output(settings.log.file or Path("/dev/null")), now=time.time)
     random = Random(1)
     plan = read_plan(settings, simulator_port=0)
     spool = await Spool.open(settings.server.spool, shard=0, now=now)

@@ -1,6 +1,7 @@
 """From the spool to a receiving server and back: every way a recipient can end."""
 
 import asyncio
+import json
 import time
 from email import message_from_bytes
 from pathlib import Path
@@ -429,3 +430,20 @@ async def test_a_session_that_breaks_is_followed_by_one_with_the_next_host(names
         event = await relay.until("x@pair.example", Kind.DELIVERED)
         assert "[127.0.0.5]" in event.mx
         assert event.attempt == 1
+
+
+async def test_what_becomes_of_each_recipient_is_logged(nameserver: str, tmp_path: Path) -> None:
+    log = tmp_path / "relay.log"
+    mx = Mx({"RCPT": [b"250 ok\r\n", b"550 5.1.1 no such user\r\n"]})
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path / "spool", port=server.port, nameserver=nameserver, log={"file": str(log)})) as relay,
+    ):
+        message_id = await relay.submit("a@dest.example", "b@dest.example", sender="")
+        await relay.until("a@dest.example", Kind.DELIVERED)
+        await until(lambda: log.exists() and log.read_text().count("recipient ") == 2, what="two lines")
+        lines = {line["recipient"]: line for line in map(json.loads, log.read_text().splitlines())}
+        assert lines["a@dest.example"]["event"] == "recipient delivered"
+        assert lines["b@dest.example"]["event"] == "recipient bounced"
+        assert lines["b@dest.example"]["reply"] == "550 5.1.1 no such user"
+        assert {line["id"] for line in lines.values()} == {message_id}
