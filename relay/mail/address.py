@@ -19,6 +19,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 import idna
 
@@ -123,6 +124,7 @@ def _check_literal(domain: str) -> None:
         raise AddressError("the address literal is not [IPv4] or [IPv6:address]") from None
 
 
+@lru_cache(maxsize=2048)  # a memory of results only: one message asks several times, and so does the next
 def ascii_domain(domain: str) -> str:
     """The domain in lower-case A-labels, for comparing and for DNS; a literal as it is. Raises AddressError."""
     if domain[:1] == "[":
