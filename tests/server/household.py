@@ -73,12 +73,12 @@ async def household(
                 await parts.simulator.close()
 
 
-async def post(spool: Spool, *recipients: str, held: bool = False, ago: float = 0.0, hand_over: bool = False) -> str:
+async def post(spool: Spool, *recipients: str, held: bool = False) -> str:
     """A message in a shard, due now; its id."""
     content = Content(b"From: app@sender.example\r\n\r\n", b"hello\r\n")
     message = NewMessage(
         id=spool.next_id(),
-        accepted_at=time.time() - ago,
+        accepted_at=time.time(),
         expires_at=time.time() + 3600,
         credential="app",
         stream="transactional",
@@ -94,7 +94,7 @@ async def post(spool: Spool, *recipients: str, held: bool = False, ago: float = 
         reports=False,
         unknown_outcome="retry",
     )
-    await spool.accept(message, hand_over=hand_over)
+    await spool.accept(message, hand_over=False)
     return message.id
 
 
