@@ -15,6 +15,7 @@ from tests.bench import processes
 from tests.bench.programs import Load, Sink, load
 from tests.bench.server import Server
 
+TRIAL = 500  # messages before the first run: they warm a server up, and tell how many it does in a given time
 PATIENCE = 60.0  # seconds from the last 250 until the last message is at the sink
 AT_REST = 0.03  # of a core: what timers of an idle server may take
 REST_WITHIN = 15.0
@@ -66,7 +67,7 @@ class Bench:
         """Raises WrongResult."""
         key = (server.name, work.name)
         if key not in self._counts:
-            trial = self._run(server, work, max(200, work.sessions * 10))
+            trial = self._run(server, work, max(TRIAL, work.sessions * 10))
             self._counts[key] = max(500, int(trial.delivered * self._seconds) // 100 * 100)
         return self._run(server, work, self._counts[key])
 

@@ -89,14 +89,14 @@ def postfix(directory: Path, *, port: int, sink: int) -> Iterator[Server]:
     milter = subprocess.Popen([OPENDKIM, "-f", "-x", str(_opendkim_conf(directory))])
     wait_until((directory / "milter").exists, what="opendkim listens", process=milter)
     command = [POSTFIX, "-c", str(_configure(directory, port=port, sink=sink))]
-    process = subprocess.Popen([*command, "start-fg"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, "start-fg"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: takes_mail(port), what="Postfix takes mail", process=process)
         keys = {f"{SELECTOR}._domainkey.{DOMAIN}": key}
         yield Server("Postfix + opendkim", port, (process.pid, milter.pid), keys)
     finally:
         # A signal would end the script that waits for master(8), and leave master behind.
-        subprocess.run([*command, "stop"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*command, "stop"], check=True, capture_output=True)
         process.wait(20)
         stop(milter)
 
