@@ -11,7 +11,7 @@ WORKDIR /src
 RUN python -m venv /build && python -m venv --without-pip /opt/relay
 COPY requirements-build.lock requirements.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /build/bin/pip install --require-hashes --requirement requirements-build.lock && \
+    /build/bin/pip install --require-hashes --no-deps --requirement requirements-build.lock && \
     /build/bin/pip wheel --require-hashes --no-build-isolation --no-deps --wheel-dir /wheels --requirement requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY relay relay

@@ -65,12 +65,12 @@ $(VENV)/bin/pip:
 
 $(VENV)/runtime.stamp: requirements.lock requirements-build.lock pyproject.toml | $(VENV)/bin/pip
 	@echo "installing Relay into $(VENV)"
-	@$(PIP) install --require-hashes --requirement requirements-build.lock
-	@$(PIP) install --require-hashes --no-build-isolation --requirement requirements.lock
+	@$(PIP) install --require-hashes --no-deps --requirement requirements-build.lock
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.lock $(VENV)/runtime.stamp
 	@echo "installing what the tests need into $(VENV)"
-	@$(PIP) install --require-hashes --no-build-isolation --requirement requirements-dev.lock
+	@$(PIP) install --require-hashes --no-deps --no-build-isolation --requirement requirements-dev.lock
 	@touch $@
