@@ -102,8 +102,14 @@ class Exim:
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted((self.directory / "log").glob("*log")))
 
-    def logged(self, *words: str) -> list[str]:
-        return [line for line in self.log.splitlines() if all(word in line for word in words)]
+    def logged(self, *words: str, times: int = 1) -> list[str]:
+        """The log's lines with all these words, as soon as there are so many: Exim answers first and logs then."""
+
+        def look() -> list[str]:
+            found = [line for line in self.log.splitlines() if all(word in line for word in words)]
+            return found if len(found) >= times else []
+
+        return eventually(look, what=f"Exim logs {words} {times} times")
 
     def mailbox(self, address: str) -> list[bytes]:
         """The messages an address has received, in no order. Line ends are Unix's."""

@@ -105,14 +105,18 @@ class Postfix:
     def log(self) -> str:
         return (self.directory / "maillog").read_text()
 
-    def logged(self, *words: str) -> list[str]:
-        """The log's lines with all these words."""
-        return [line for line in self.log.splitlines() if all(word in line for word in words)]
+    def logged(self, *words: str, times: int = 1) -> list[str]:
+        """The log's lines with all these words, as soon as there are so many: Postfix answers first and logs then."""
+
+        def look() -> list[str]:
+            found = [line for line in self.log.splitlines() if all(word in line for word in words)]
+            return found if len(found) >= times else []
+
+        return eventually(look, what=f"Postfix logs {words} {times} times")
 
     def heard(self, verb: str, word: str) -> str:
         """The last command of this kind that has this word, as a talkative Postfix logged it."""
-        lines = [line for line in self.logged(f": {verb} ", word) if "]: < " in line]
-        return lines[-1].partition(f": {verb} ")[2] if lines else ""
+        return self.logged("]: < ", f": {verb} ", word)[-1].partition(f": {verb} ")[2]
 
     def mailbox(self, address: str) -> list[bytes]:
         """The messages an address has received, in no order. Line ends are Unix's."""
