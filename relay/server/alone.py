@@ -10,9 +10,9 @@ import uvloop
 from relay.config.consistency import streams
 from relay.log import route_standard_logging
 from relay.metrics import Metrics, Snapshot
-from relay.server.crew import Patience
 from relay.server.ending import give_up_after, told
 from relay.server.notify import Notifier
+from relay.server.patience import Patience
 from relay.server.rates_keeper import RatesKeeper
 from relay.server.repeating import attempt, repeat
 from relay.server.setting import Setting
@@ -109,6 +109,8 @@ class Alone:
         while True:
             await self._hangup.wait()
             self._hangup.clear()
+            if self._is_stopping:
+                return
             self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
             self._setting.reopen_log()
             await attempt(self._reload, log=self._setting.log, failing="config not reloaded")

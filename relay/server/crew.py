@@ -16,28 +16,10 @@ from relay.errors import RelayError
 from relay.log import Log
 from relay.server.channel import Channel
 from relay.server.forking import Ends, exit_code
-from relay.server.rates_keeper import SAVE_EVERY
+from relay.server.patience import Patience
 
 HEARD_WITHIN = 1.0
 SYSEXITS = range(os.EX_USAGE, os.EX_CONFIG + 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """Seconds. beat: between two words of a worker. hung_after: without one it is killed. settled_after: a worker that
-    ran so long had run well. grace: beyond its drain, until one that does not end is killed.
-    """
-
-    beat: float = 1.0
-    hung_after: float = 30.0
-    settled_after: float = 10.0
-    first_wait: float = 1.0
-    longest_wait: float = 30.0
-    fork_again: float = 1.0
-    reload_within: float = 30.0
-    orphaned_drain: float = 5.0
-    grace: float = 10.0
-    save_every: float = SAVE_EVERY
 
 
 @dataclass(slots=True)

@@ -19,9 +19,9 @@ from relay.metrics import Metrics
 from relay.server import passing
 from relay.server.carried import as_values
 from relay.server.channel import Channel
-from relay.server.crew import Patience
 from relay.server.ending import give_up_after, told
 from relay.server.forking import Ends
+from relay.server.patience import Patience
 from relay.server.setting import Setting
 from relay.server.switchboard import RemoteBoard
 from relay.server.worker import Worker

@@ -17,8 +17,6 @@ from relay.registry.store import Registry
 from relay.registry.usage import UsageKey
 from relay.submission.limits import Rates
 
-SAVE_EVERY = 60.0
-
 T = TypeVar("T")
 Counters = dict[UsageKey, int]
 

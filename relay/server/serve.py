@@ -16,12 +16,12 @@ from relay.config.load import load
 from relay.log import Level, Log, Output, route_standard_logging
 from relay.metrics import Metrics, merge, retired
 from relay.server.alone import run_alone
-from relay.server.crew import Patience
 from relay.server.ending import told
 from relay.server.forked import run_forked
 from relay.server.listeners import open_all
 from relay.server.machine import raise_file_limit
 from relay.server.notify import Notifier, inherited_sockets
+from relay.server.patience import Patience
 from relay.server.preflight import refuse_to_start
 from relay.server.rates_keeper import RatesKeeper
 from relay.server.session_table import SessionTable

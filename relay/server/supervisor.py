@@ -26,9 +26,10 @@ from relay.errors import RelayError, Unavailable
 from relay.server import passing
 from relay.server.carried import from_values
 from relay.server.channel import Channel, Gone
-from relay.server.crew import Crew, Ended, Life, Patience, Slot
+from relay.server.crew import Crew, Ended, Life, Slot
 from relay.server.forking import Ends, fork_worker
 from relay.server.notify import Notifier
+from relay.server.patience import Patience
 from relay.server.rates_keeper import Counters, RatesKeeper
 from relay.server.repeating import repeat
 from relay.server.setting import Setting
@@ -222,6 +223,8 @@ class Supervisor:
         while True:
             await self._hangup.wait()
             self._hangup.clear()
+            if self._stopping_since:
+                return
             self._notifier.reloading(monotonic_usec=time.monotonic_ns() // 1000)
             self._setting.reopen_log()
             self._crew.tell("reopen")

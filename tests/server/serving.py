@@ -23,7 +23,7 @@ from relay.errors import RelayError
 from relay.mail.address import Pattern
 from relay.registry.credential_changes import Adjust, unchanged
 from relay.registry.store import Registry
-from relay.server.crew import Patience
+from relay.server.patience import Patience
 from relay.server.serve import serve
 from tests.peers.ports import Reserved
 from tests.peers.waiting import eventually

@@ -35,10 +35,10 @@ from relay.metrics import Metrics, merge, retired
 from relay.server import passing
 from relay.server.carried import as_values
 from relay.server.channel import Channel
-from relay.server.crew import Patience
 from relay.server.forking import Ends
 from relay.server.listeners import open_all
 from relay.server.notify import Notifier
+from relay.server.patience import Patience
 from relay.server.rates_keeper import RatesKeeper
 from relay.server.session_table import SessionTable
 from relay.server.setting import Setting

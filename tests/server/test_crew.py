@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from relay.server.channel import Channel
-from relay.server.crew import Crew, Life, Patience, Slot
+from relay.server.crew import Crew, Life, Slot
 from relay.server.forking import Ends
+from relay.server.patience import Patience
 from tests.server.logbook import Logbook
 
 PATIENCE = Patience(beat=1.0, hung_after=30.0, settled_after=10.0, first_wait=1.0, longest_wait=30.0)
