@@ -28,14 +28,21 @@ class Board(Protocol):
     """What a worker asks; delivery's SiteLimits and submission's Limiter are parts of it."""
 
     async def take(self, credential: str, limits: Limits, count: int) -> float: ...
+
     async def acquire(self, site: str, *, maximum: int) -> bool: ...
+
     def release(self, site: str) -> None: ...
+
     async def pace(self, site: str, *, per_second: float) -> float: ...
+
     async def counts(self) -> list[Counts]:
         """Of all workers and the supervisor; [] when nobody can be asked any more."""
 
-    def auth_failed(self, *, address: str, login: str) -> None: ...
-    def auth_succeeded(self, *, address: str, login: str) -> None: ...
+    def auth_failed(self, *, address: str, login: str) -> None:
+        """For the other workers' guards."""
+
+    def auth_succeeded(self, *, address: str, login: str) -> None:
+        """For the other workers' guards."""
 
 
 class LocalBoard:
@@ -179,8 +186,10 @@ class Switchboard:
     def _release(self, slot: int, site: str) -> None:
         held = self._held.get(slot, Counter())
         if held[site] > 0:
-            held[site] -= 1
+            held.subtract((site,))
             self._sites.release(site)
+        if not held[site]:
+            del held[site]  # sites come and go, and the supervisor stays
 
     def _tell_others(self, slot: int, verb: str, arguments: Sequence[Any]) -> None:
         for other, channel in self._channels.items():

@@ -56,6 +56,10 @@ class Guessing:
         """When `login` last succeeded from `address`, as far as is remembered; 0.0 for never."""
         return self._known.get((login, address), 0.0)
 
+    def has_failed(self, *, address: str, login: str) -> bool:
+        """Whether failures of `login` at `address` are counted that a success would forgive."""
+        return (login, address) in self._pairs
+
     def failed(self, *, address: str, login: str, now: float) -> None:
         self._count(self._addresses, address, now)
         self._count(self._pairs, (login, address), now)

@@ -31,6 +31,7 @@ class Peer:
         self.board = RemoteBoard(self.channel)
         self.guard = SharedGuard(Guessing(failures=2, window=600.0), self.board)
         self.wanted: list[str] = []
+        self.logins: list[str] = []
         self.silent = asyncio.Event()
         self._clock = clock
         self._heard = asyncio.Event()
@@ -43,6 +44,7 @@ class Peer:
             return self.metrics.snapshot()
         if verb == "auth":
             outcome, address, login = arguments
+            self.logins.append(outcome)
             self.guard.hear(outcome, address=address, login=login, now=self._clock())
         if verb == "wanted":
             self.wanted += arguments
@@ -103,9 +105,11 @@ class Machine:
 async def machine() -> AsyncIterator[Machine]:
     async with asyncio.TaskGroup() as tasks:
         made = Machine(tasks)
-        yield made
-        await made.close()
-        await asyncio.sleep(0)
+        try:
+            yield made
+        finally:
+            await made.close()
+            await asyncio.sleep(0)
 
 
 def accepted(snapshots: list[dict[str, Any]]) -> int:
@@ -193,6 +197,29 @@ async def test_a_success_at_one_worker_is_known_at_all() -> None:
         await second.until(lambda: second.guard.known_at(address=HERE, login="shop") == house.clock())
         assert first.guard.known_at(address=HERE, login="shop") == house.clock()
         assert first.guard.locked_pair(address=HERE, login="shop", now=house.clock()) == 0.0
+
+
+async def test_an_application_that_logs_in_for_every_message_is_not_told_of_every_time() -> None:
+    async with machine() as house:
+        first, second = [await house.worker(slot) for slot in range(2)]
+        for _ in range(100):
+            first.guard.succeeded(address=HERE, login="shop", now=house.clock())
+            house.clock.time += 0.5
+        house.clock.time += 60
+        first.guard.succeeded(address=HERE, login="shop", now=house.clock())
+        await first.board.counts()  # asks the other, after all of that
+        assert second.logins == ["succeeded", "succeeded"]
+
+
+async def test_a_success_after_failures_is_told_at_once_since_it_forgives_them() -> None:
+    async with machine() as house:
+        first, second = [await house.worker(slot) for slot in range(2)]
+        first.guard.succeeded(address=HERE, login="shop", now=house.clock())
+        for _ in range(2):
+            second.guard.failed(address=HERE, login="shop", now=house.clock())
+        await first.until(lambda: first.guard._own.has_failed(address=HERE, login="shop"))
+        first.guard.succeeded(address=HERE, login="shop", now=house.clock())
+        await second.until(lambda: not second.guard._own.has_failed(address=HERE, login="shop"))
 
 
 # Counts.
