@@ -73,6 +73,10 @@ class DiskSpace:
     free_inodes: int
     inodes: int
 
+    def __str__(self) -> str:
+        inodes = f" and {self.free_inodes} of {self.inodes} inodes" if self.inodes else ""
+        return f"{self.free} of {self.total} octets{inodes} are free"
+
     def is_low(self, limits: SubmissionLimits) -> bool:
         """Below the share and below the size; or short of inodes, where the file system counts them."""
         share = limits.disk_free_share

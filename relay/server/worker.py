@@ -121,8 +121,10 @@ class Worker:
         self._stopping.set()
 
     async def reload(self, config: Config, listening: Listening) -> None:
-        """Once it has started. Raises RelayError: then everything is as it was."""
+        """Once it has started, unless it drains. Raises RelayError: then everything is as it was."""
         parts = await self._started
+        if self._stopping.is_set():
+            return
         plan = read_plan(config, simulator_port=parts.simulator.port)
         parts.submission.reload(config)  # raises, or changes everything it has; nothing below raises
         self._current.plan = plan
@@ -161,7 +163,7 @@ class Worker:
         reasons = ["draining"] if self._stopping.is_set() else []
         disk = self._started.result().disk
         if disk.is_low:
-            reasons.append(f"too little room: {disk.space.free} octets and {disk.space.free_inodes} inodes free")
+            reasons.append(f"too little room: {disk.space}")
         if self._ready_workers < self._place.workers:
             reasons.append(f"{self._ready_workers} of {self._place.workers} workers take mail")
         return reasons
