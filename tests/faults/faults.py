@@ -1,0 +1,298 @@
+"""faults.faults: what is done to a server under load, a function each: one round of it, from fault to recovery."""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import product
+from pathlib import Path
+
+from tests.faults.clients import Manner
+from tests.faults.house import House
+from tests.faults.place import Cut, Small
+from tests.faults.receiver import Mood, Step
+from tests.faults.server import Failed, eventually
+
+WELL_AFTER = 10.2  # seconds after its start a worker counts as one that ran well, and is replaced at once
+HUNG_AFTER = 30.0
+WAL_FRAME = 24 + 4096
+
+
+class Where(Enum):
+    """The file system the spool lies on."""
+
+    PLAIN = auto()
+    SMALL = auto()
+    CUT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. unhurried:
+    no client may be cut off. shim: whether system calls are to be tampered with.
+    """
+
+    name: str
+    words: str
+    round: Callable[[House, int], Awaitable[None]]
+    short: int
+    long: int
+    workers: int = 2
+    where: Where = Where.PLAIN
+    in_flight: float = 1.0
+    at_most_once: bool = False
+    orderly: bool = False
+    shim: bool = False
+
+
+# Processes.
+
+
+async def kill_worker(house: House, number: int) -> None:
+    if number >= house.server.workers:
+        await asyncio.sleep(WELL_AFTER / house.server.workers)
+    await house.moment()
+    pids = house.server.worker_pids()
+    async with house.fault():
+        house.server.signal(signal.SIGKILL, pids[number % len(pids)])
+        await house.server.until_gone([pids[number % len(pids)]])
+    await house.is_whole()
+
+
+async def kill_supervisor(house: House, _: int) -> None:
+    await house.moment()
+    pids = house.server.pids()
+    async with house.fault():
+        house.server.signal(signal.SIGKILL)
+        await house.server.ended()
+        if house.random.random() < 0.5:  # a new one that waits for the shards, or one that finds them free
+            await house.server.until_gone(pids)
+        await house.server.start()
+        left = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+        if left:
+            raise Failed(f"a new server takes mail while {left} of the old one live")
+    await house.is_whole()
+
+
+async def kill_all(house: House, _: int) -> None:
+    await house.moment()
+    async with house.fault():
+        await house.server.kill_all()
+    await house.server.start()
+
+
+async def hang(house: House, number: int) -> None:
+    """A worker that says nothing is killed by its supervisor and replaced; the others go on meanwhile."""
+    await house.moment()
+    pids = house.server.worker_pids()
+    async with house.fault():
+        house.server.signal(signal.SIGSTOP, pids[number % len(pids)])
+        await house.server.until_gone([pids[number % len(pids)]], within=HUNG_AFTER + 10)
+    await house.is_whole()
+
+
+async def pause(house: House, number: int) -> None:
+    """A worker that is stopped for some seconds, and goes on."""
+    await house.moment()
+    pids = house.server.worker_pids()
+    async with house.fault():
+        house.server.signal(signal.SIGSTOP, pids[number % len(pids)])
+        await asyncio.sleep(house.random.uniform(1.0, 4.0))
+        house.server.signal(signal.SIGCONT, pids[number % len(pids)])
+    await house.acknowledges(20)
+
+
+async def terminate(house: House, _: int) -> None:
+    await house.moment()
+    async with house.fault():
+        await house.server.stop()
+    await house.server.start()
+
+
+async def reload(house: House, _: int) -> None:
+    await house.moment()
+    before, cut_off = house.server.logged("config reloaded"), house.crowd.cut_off
+    async with house.fault():
+        house.server.signal(signal.SIGHUP)
+
+        async def reloaded() -> bool:
+            return house.server.logged("config reloaded") >= before + house.server.workers
+
+        await eventually(reloaded, what="the config is reloaded", within=30)
+    if house.crowd.cut_off != cut_off:
+        raise Failed("a reload cut sessions off")
+
+
+# The disk.
+
+
+async def cut_power(house: House, _: int) -> None:
+    assert isinstance(house.place, Cut)
+    await house.moment()
+    async with house.fault():
+        house.place.cut()
+        if house.random.random() < 0.5:
+            await house.moment(0.3)  # every write fails now; what is acknowledged all the same is lost
+        await house.server.kill_all()
+    await house.place.restore()
+    await house.server.start()
+
+
+async def tear(house: House, _: int) -> None:
+    """Killed, and what was being written is there in part: a frame of the log, a body nobody knows."""
+    await house.moment()
+    async with house.fault():
+        await house.server.kill_all()
+        for log in house.place.spool.glob("shard-*/queue.db-wal"):
+            octets = log.read_bytes()
+            with log.open("ab") as file:
+                file.write(octets[32 : 32 + house.random.randrange(1, WAL_FRAME)])
+        for shard in house.place.spool.glob("shard-*/content"):
+            (shard / f"torn{house.random.randrange(10**9)}").write_bytes(b"half a bo")
+    await house.server.start()
+
+
+async def fill_while_accepting(house: House, _: int) -> None:
+    assert isinstance(house.place, Small)
+    await house.moment()
+    async with house.fault():
+        house.place.fill(leaving=house.random.randrange(256 * 1024))
+        await _refuses(house)
+        house.place.empty()
+    await house.acknowledges(20)
+
+
+async def fill_while_settling(house: House, _: int) -> None:
+    """Mail is on its way when the disk fills; the receiver takes it then."""
+    assert isinstance(house.place, Small)
+    house.receiver.become(Mood.STALLS, where=Step.RCPT)
+    await house.acknowledges(20)
+    async with house.fault():
+        house.place.fill()
+        house.receiver.become(Mood.ORDERLY)
+        await _refuses(house)
+        await house.moment(2.0)
+        house.place.empty()
+    await house.acknowledges(20)
+
+
+async def kill_while_full(house: House, _: int) -> None:
+    """A full disk, and then a crash; started while it is still full."""
+    assert isinstance(house.place, Small)
+    await house.moment()
+    async with house.fault():
+        house.place.fill()
+        await _refuses(house)
+        await house.server.kill_all()
+        await house.server.start()
+        await house.moment(1.0)
+        house.place.empty()
+    await house.acknowledges(20)
+
+
+async def _refuses(house: House) -> None:
+    before = house.ledger.refused
+
+    async def refused() -> bool:
+        return house.ledger.refused > before
+
+    await eventually(refused, what="mail is refused for lack of room", within=30)
+
+
+# The receiving server.
+
+MOODS = (
+    (Mood.CLOSES_AFTER_DOT, Step.END),
+    (Mood.ANSWERS_AND_RESETS, Step.END),
+    *product((Mood.STALLS, Mood.GARBAGE), Step),
+    *product((Mood.SAYS_421,), (Step.MAIL, Step.RCPT, Step.DATA, Step.END)),
+)
+
+
+async def receiver_misbehaves(house: House, number: int) -> None:
+    mood, where = MOODS[number % len(MOODS)]
+    await _misbehave(house, mood, where)
+
+
+async def receiver_loses_the_reply(house: House, _: int) -> None:
+    """It took the message, and closes the connection instead of saying so."""
+    await _misbehave(house, Mood.CLOSES_AFTER_DOT, Step.END)
+
+
+async def receiver_loses_the_reply_and_all_are_killed(house: House, number: int) -> None:
+    await receiver_loses_the_reply(house, number)
+    await kill_all(house, number)
+
+
+async def _misbehave(house: House, mood: Mood, where: Step) -> None:
+    before = house.receiver.misbehaved
+
+    async def misbehaved() -> bool:
+        return house.receiver.misbehaved >= before + 3
+
+    async with house.fault():
+        house.receiver.become(mood, where=where, share=0.3)
+        await eventually(misbehaved, what=f"the receiver {mood.name} at {where.name}", within=60)
+        house.receiver.become(Mood.ORDERLY)
+    await house.server.run("queue", "retry", "--all")
+
+
+# The clients.
+
+
+async def clients_half_close(house: House, _: int) -> None:
+    house.crowd.manner = Manner.HALF_CLOSES_AFTER_DOT
+    await house.acknowledges(20)
+    house.crowd.manner = Manner.ORDERLY
+
+
+async def clients_drop_in_bdat(house: House, _: int) -> None:
+    before = house.crowd.cut_off
+
+    async def dropped() -> bool:
+        return house.crowd.cut_off > before + 20
+
+    house.crowd.manner = Manner.DROPS_IN_BDAT
+    await eventually(dropped, what="clients drop in BDAT", within=30)
+    house.crowd.manner = Manner.ORDERLY
+    await house.acknowledges(20)
+
+
+FAULTS = (
+    Fault("kill-worker", "`kill -9` of a worker", kill_worker, 2, 200),
+    Fault("kill-supervisor", "`kill -9` of the supervisor", kill_supervisor, 2, 50),
+    Fault("kill-all", "`kill -9` of all processes at once", kill_all, 4, 200),
+    Fault("kill-only", "`kill -9` of the only process (`workers = 1`)", kill_all, 3, 200, workers=1),
+    Fault("hang", "a worker stopped for good (SIGSTOP)", hang, 1, 5),
+    Fault("pause", "a worker stopped for some seconds", pause, 1, 20),
+    Fault("terminate", "SIGTERM", terminate, 2, 50, in_flight=-1.0, orderly=True),
+    Fault("reload", "SIGHUP", reload, 3, 100, in_flight=-1.0, orderly=True),
+    Fault("power", "power cut", cut_power, 4, 200, where=Where.CUT),
+    Fault("tear", "a torn page in the log, half a body", tear, 2, 50),
+    Fault("full-accept", "disk full while accepting", fill_while_accepting, 2, 50, where=Where.SMALL, in_flight=-1.0),
+    Fault("full-settle", "disk full while settling", fill_while_settling, 2, 50, where=Where.SMALL, in_flight=-1.0),
+    Fault("full-kill", "disk full, then `kill -9` of all", kill_while_full, 1, 50, where=Where.SMALL),
+    Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", receiver_misbehaves, 18, 180),
+    Fault(
+        "once",
+        "receiver closes after the dot, at-most-once stream",
+        receiver_loses_the_reply,
+        2,
+        50,
+        in_flight=-1.0,
+        at_most_once=True,
+    ),
+    Fault(
+        "once-kill",
+        "the same, and `kill -9` of all",
+        receiver_loses_the_reply_and_all_are_killed,
+        2,
+        50,
+        in_flight=-1.0,
+        at_most_once=True,
+    ),
+    Fault("half-close", "clients half-close after the dot", clients_half_close, 1, 20, in_flight=-1.0),
+    Fault("bdat-drop", "clients drop in BDAT", clients_drop_in_bdat, 1, 20, in_flight=-1.0),
+)
+BY_NAME = {fault.name: fault for fault in FAULTS}

@@ -1,0 +1,147 @@
+"""faults.house: one server with its clients, its receiving server and its ledger, from the first message to the verdict.
+
+A fault is played in rounds while the clients go on. In the end they stop, the receiver is orderly, and the queue is to
+become empty: whatever was acknowledged has arrived by then, or was reported, or is lost.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.clients import Crowd, Door
+from tests.faults.ledger import Key, Ledger, Verdict
+from tests.faults.place import Plain
+from tests.faults.receiver import Mood, Receiver
+from tests.faults.server import Server, eventually
+
+CLIENTS = 12
+EMPTY_WITHIN = 120.0
+MOST_EVENTS = 10_000_000
+FINAL = ("delivered", "bounced", "expired", "cancelled", "unknown")
+
+
+@dataclass
+class House:
+    """random: whatever is left to chance here. journal: events of acknowledged recipients that are not in it."""
+
+    server: Server
+    place: Plain
+    receiver: Receiver
+    ledger: Ledger
+    crowd: Crowd
+    random: random.Random
+    notes: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def moment(self, longest: float = 0.5) -> None:
+        """Let the load go on for a random time."""
+        await asyncio.sleep(self.random.uniform(0.02, longest))
+
+    @asynccontextmanager
+    async def fault(self) -> AsyncIterator[None]:
+        """What happens in the block is one."""
+        began = self.now
+        try:
+            yield
+        finally:
+            self.ledger.fault(began, self.now)
+
+    async def acknowledges(self, count: int, *, within: float = 60.0) -> None:
+        """Until so many more messages were answered 250."""
+        enough = len(self.ledger.acknowledged) + count
+
+        async def enough_were() -> bool:
+            return len(self.ledger.acknowledged) >= enough
+
+        await eventually(enough_were, what=f"{count} messages are acknowledged", within=within)
+
+    async def is_whole(self) -> None:
+        """Until all workers run and mail is taken."""
+
+        async def whole() -> bool:
+            pids = self.server.pids()
+            alive = len(pids) == (self.server.workers + 1 if self.server.workers > 1 else 1)
+            return alive and (await self.server.page("readyz")).startswith("ready")
+
+        await eventually(whole, what="all workers take mail", within=90)
+
+    # The end.
+
+    async def settle_up(self) -> Verdict:
+        await self.crowd.end()
+        self.receiver.become(Mood.ORDERLY)
+        await self._empty()
+        owed = await self._owed()
+        return self.ledger.verdict(owed=owed)
+
+    async def _empty(self) -> None:
+        """The queue is empty, or does not become so: then it says what it holds."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + EMPTY_WITHIN
+        while loop.time() < ends:
+            if await self.server.metric("relay_queue_recipients") == 0.0:
+                return
+            await self.server.run("queue", "retry", "--all")  # a site that was in trouble waits for its next probe
+            await asyncio.sleep(0.3)
+
+    async def _owed(self) -> list[Key]:
+        tokens = {each.queue_id: each.token for each in self.ledger.acknowledged}
+        entries = await self.server.command("queue", "list", "--limit", str(MOST_EVENTS))
+        return [(tokens[each["id"]], each["recipient"]) for each in entries if each["id"] in tokens]
+
+    async def unjournaled(self) -> list[Key]:
+        """Acknowledged recipients of which the journal does not say that they were accepted, and how they ended."""
+        told: dict[tuple[str, str], set[str]] = {}
+        for event in await self._events():
+            told.setdefault((event["id"], event["recipient"]), set()).add(event["status"])
+        return [
+            (message.token, recipient)
+            for message in self.ledger.acknowledged
+            for recipient in message.recipients
+            if not _is_whole(told.get((message.queue_id, recipient), set()))
+        ]
+
+    async def _events(self) -> list[dict[str, Any]]:
+        events: list[dict[str, Any]] = await self.server.command("log", "search", "--limit", str(MOST_EVENTS))
+        return events
+
+
+def _is_whole(statuses: set[str]) -> bool:
+    return "accepted" in statuses and any(status in statuses for status in FINAL)
+
+
+@asynccontextmanager
+async def open_house(
+    directory: Path,
+    *,
+    place: Plain,
+    server: Server,
+    seed: int,
+    rate: float,
+    in_flight: float,
+    at_most_once: bool = False,
+) -> AsyncIterator[House]:
+    """A running one, under load. `place` is open already, and closed by who opened it."""
+    chance = random.Random(seed)
+    ledger = Ledger(in_flight=in_flight)
+    receiver = Receiver(ledger, time.monotonic, chance.random)
+    await receiver.open(server.ports["receiver"])
+    try:
+        await server.start()
+        await server.introduce()
+        doors: list[Door] = [server.once] if at_most_once and server.once else list(server.doors)
+        crowd = Crowd(doors, ledger, chance, time.monotonic, rate=rate)
+        crowd.begin(CLIENTS)
+        yield House(server, place, receiver, ledger, crowd, chance)
+    finally:
+        await server.close()
+        await receiver.close()

@@ -1,0 +1,145 @@
+"""faults: Relay under faults, with a ledger of every message. `make faults` runs it.
+
+    make faults                                  the long run, some hours; writes the table of docs/durability.md
+    make faults ARGS=--short                     a few rounds of each in some minutes; writes nothing
+    make faults ARGS="--only power --rounds 20"  one fault
+
+The exit code is 1 when a message was lost, doubled without cause, altered or made up, or the server did not recover;
+what the server kept and logged is then left where it says. Mounting file systems needs root.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tests.faults import table
+from tests.faults.faults import BY_NAME, FAULTS, Fault, Where
+from tests.faults.house import open_house
+from tests.faults.ledger import Key, Verdict
+from tests.faults.place import Cut, Plain, Small
+from tests.faults.server import Failed, Server
+
+RATE = 60.0  # messages a second: enough for a commit at any moment, and time left for what is measured
+
+
+@dataclass
+class Row:
+    """What came of one fault."""
+
+    fault: Fault
+    rounds: int
+    verdict: Verdict = field(default_factory=Verdict)
+    unjournaled: list[Key] = field(default_factory=list)
+    seconds: float = 0.0
+    failure: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        return not self.failure and self.verdict.is_clean and not self.unjournaled
+
+
+async def play(fault: Fault, *, rounds: int, directory: Path, seed: int, rate: float, program: Sequence[str]) -> Row:
+    row, began = Row(fault, rounds), time.monotonic()
+    place = _place(fault, directory / "spool")
+    try:
+        await place.open()
+        try:
+            await _played(row, place, directory, seed=seed, rate=rate, program=program)
+        finally:
+            await place.close()
+    except (Failed, TimeoutError, OSError) as error:
+        row.failure = f"{type(error).__name__}: {error}"
+    row.seconds = time.monotonic() - began
+    return row
+
+
+async def _played(row: Row, place: Plain, directory: Path, *, seed: int, rate: float, program: Sequence[str]) -> None:
+    fault = row.fault
+    server = Server(directory, place.spool, fault.workers)
+    if program:
+        server = replace(server, program=program)
+    house = open_house(
+        directory,
+        place=place,
+        server=server,
+        seed=seed,
+        rate=rate,
+        in_flight=fault.in_flight,
+        at_most_once=fault.at_most_once,
+    )
+    async with house as opened:
+        for number in range(row.rounds):
+            await fault.round(opened, number)
+        row.verdict = await opened.settle_up()
+        row.unjournaled = await opened.unjournaled()
+        await server.stop()
+
+
+def _place(fault: Fault, directory: Path) -> Plain:
+    match fault.where:
+        case Where.SMALL:
+            return Small(directory)
+        case Where.CUT:
+            return Cut(directory)
+    return Plain(directory)
+
+
+async def play_all(asked: argparse.Namespace, directory: Path) -> list[Row]:
+    """Two at a time: most of a round is waiting."""
+    turn = asyncio.Semaphore(asked.jobs)
+
+    async def one(fault: Fault) -> Row:
+        async with turn:
+            own = directory / fault.name
+            own.mkdir()
+            rounds = asked.rounds or (fault.short if asked.short else fault.long)
+            row = await play(fault, rounds=rounds, directory=own, seed=asked.seed, rate=asked.rate, program=())
+            print(table.line(row), flush=True)
+            if row.is_good:
+                shutil.rmtree(own)
+            return row
+
+    chosen = [BY_NAME[name] for name in asked.only] if asked.only else list(FAULTS)
+    if os.geteuid() != 0:
+        chosen = [fault for fault in chosen if fault.where is Where.PLAIN]
+        print("faults: not root: those that need a file system of their own are left out", file=sys.stderr)
+    return list(await asyncio.gather(*map(one, chosen)))
+
+
+def main() -> int:
+    asked = _arguments()
+    # Below /var/tmp, which is on a disk; /tmp may be in memory, where an fsync costs nothing.
+    directory = Path(tempfile.mkdtemp(prefix="relay-faults-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    print(table.HEADING, flush=True)
+    rows = asyncio.run(play_all(asked, directory))
+    bad = [row for row in rows if not row.is_good]
+    for row in bad:
+        print(table.complaint(row, directory / row.fault.name), file=sys.stderr)
+    if not bad:
+        shutil.rmtree(directory)
+    if not (asked.short or asked.only or bad):
+        table.write(rows, seed=asked.seed, rate=asked.rate)
+    return 1 if bad else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make faults ARGS=...")
+    parser.add_argument("--short", action="store_true", help="few rounds of each")
+    parser.add_argument("--only", action="append", choices=BY_NAME, help="this fault; may be given again")
+    parser.add_argument("--rounds", type=int, default=0, help="of each")
+    parser.add_argument("--rate", type=float, default=RATE, help=f"messages per second: {RATE:g}")
+    parser.add_argument("--jobs", type=int, default=2, help="faults at a time: 2")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="of what is left to chance")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""faults.table: what came of the faults, as lines while they are played and as the table of docs/durability.md."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.faults.run import Row
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "durability.md"
+BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+HEADING = f"{'fault':16}{'rounds':>7}{'acked':>8}{'recipients':>11}{'lost':>6}{'twice':>7}{'oldest':>8}{'s':>6}"
+SHOWN = 5
+
+
+def line(row: "Row") -> str:
+    verdict = row.verdict
+    text = (
+        f"{row.fault.name:16}{row.rounds:7}{verdict.messages:8}{verdict.recipients:11}{len(verdict.lost):6}"
+        f"{len(verdict.doubled):7}{_milliseconds(row):>8}{row.seconds:6.0f}"
+    )
+    return text if row.is_good else f"{text}  FAILED"
+
+
+def complaint(row: "Row", kept: Path) -> str:
+    verdict = row.verdict
+    said = [f"{row.fault.name}: {row.failure or 'see below'} (kept in {kept})"]
+    for name, keys in (
+        ("lost", verdict.lost),
+        ("twice without cause", verdict.doubled_without_cause),
+        ("altered", verdict.altered),
+        ("made up", verdict.made_up),
+        ("not in the journal", row.unjournaled),
+    ):
+        if keys:
+            said.append(f"  {len(keys)} {name}: {', '.join(map(str, keys[:SHOWN]))}")
+    return "\n".join(said)
+
+
+def write(rows: Sequence["Row"], *, seed: int, rate: float) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    after = rest.partition(END)[2]
+    today = datetime.now(UTC).strftime("%-d %B %Y")
+    head = f"`make faults ARGS=\"--seed {seed} --rate {rate:g}\"`, {today}."
+    columns = "| fault | rounds | acknowledged (recipients) | lost | arrived twice | oldest | one of these |\n"
+    ruler = "|---|---|---|---|---|---|---|\n"
+    lines = "".join(_row(row) for row in rows)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{head}\n\n{columns}{ruler}{lines}{END}{after}", encoding="utf-8")
+
+
+def _row(row: "Row") -> str:
+    verdict = row.verdict
+    return (
+        f"| {row.fault.words} | {row.rounds} | {verdict.messages} ({verdict.recipients}) | {len(verdict.lost)}"
+        f" | {len(verdict.doubled)} | {_milliseconds(row)} | `--only {row.fault.name}` |\n"
+    )
+
+
+def _milliseconds(row: "Row") -> str:
+    """How long before a fault the answer to the first of two copies came, at most."""
+    oldest = row.verdict.oldest_double
+    return f"{oldest * 1000:.0f} ms" if oldest else "-"
