@@ -136,6 +136,13 @@ def content_of(token: str, octets: int) -> bytes:
     return header.encode() + body
 
 
+def _fate_of(reply: str) -> Fate:
+    """By the reply to the end of the content."""
+    if reply.startswith("250"):
+        return Fate.ACKNOWLEDGED
+    return Fate.TROUBLED if reply.startswith("451 4.3.0") else Fate.REFUSED
+
+
 class CutOff(Exception):
     """The session is over: the server closed it, or said what no client goes on after."""
 
@@ -197,7 +204,7 @@ class Session:
         else:
             await self._send_by_data(attempt)
         attempt.reply = await self._reply()
-        attempt.fate = Fate.ACKNOWLEDGED if attempt.reply.startswith("250") else Fate.REFUSED
+        attempt.fate = _fate_of(attempt.reply)
         if attempt.manner is Manner.HALF_CLOSES_AFTER_DOT:
             raise CutOff
 

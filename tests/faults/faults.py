@@ -57,7 +57,7 @@ async def kill_worker(house: House, number: int) -> None:
     async with house.fault():
         house.server.signal(signal.SIGKILL, pids[number % len(pids)])
         await house.server.until_gone([pids[number % len(pids)]])
-    await house.is_whole()
+        await house.is_whole()
 
 
 async def kill_supervisor(house: House, _: int) -> None:
@@ -72,14 +72,14 @@ async def kill_supervisor(house: House, _: int) -> None:
         left = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
         if left:
             raise Failed(f"a new server takes mail while {left} of the old one live")
-    await house.is_whole()
+        await house.is_whole()
 
 
 async def kill_all(house: House, _: int) -> None:
     await house.moment()
     async with house.fault():
         await house.server.kill_all()
-    await house.server.start()
+        await house.server.start()
 
 
 async def hang(house: House, number: int) -> None:
@@ -89,7 +89,7 @@ async def hang(house: House, number: int) -> None:
     async with house.fault():
         house.server.signal(signal.SIGSTOP, pids[number % len(pids)])
         await house.server.until_gone([pids[number % len(pids)]], within=HUNG_AFTER + 10)
-    await house.is_whole()
+        await house.is_whole()
 
 
 async def pause(house: House, number: int) -> None:
@@ -107,7 +107,7 @@ async def terminate(house: House, _: int) -> None:
     await house.moment()
     async with house.fault():
         await house.server.stop()
-    await house.server.start()
+        await house.server.start()
 
 
 async def reload(house: House, _: int) -> None:
@@ -135,8 +135,8 @@ async def cut_power(house: House, _: int) -> None:
         if house.random.random() < 0.5:
             await house.moment(0.3)  # every write fails now; what is acknowledged all the same is lost
         await house.server.kill_all()
-    await house.place.restore()
-    await house.server.start()
+        await house.place.restore()
+        await house.server.start()
 
 
 async def tear(house: House, _: int) -> None:
@@ -150,7 +150,7 @@ async def tear(house: House, _: int) -> None:
                 file.write(octets[32 : 32 + house.random.randrange(1, WAL_FRAME)])
         for shard in house.place.spool.glob("shard-*/content"):
             (shard / f"torn{house.random.randrange(10**9)}").write_bytes(b"half a bo")
-    await house.server.start()
+        await house.server.start()
 
 
 async def fill_while_accepting(house: House, _: int) -> None:

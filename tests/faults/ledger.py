@@ -8,7 +8,8 @@ Every message has a token, which travels in a header field. The unit is the reci
 lost        acknowledged, and neither arrived nor owed nor reported to the sender.
 doubled     arrived more often than once. Allowed only for a recipient that was in flight when a fault came: an earlier
             copy was answered at most `in_flight` seconds before it began, or while it lasted, or never.
-made up     arrived although its client was refused, or arrived under a token nobody sent.
+made up     arrived although its client was refused, or arrived under a token nobody sent. Not so where the server spoke
+            of trouble of its own (451 4.3.0): whether a commit that failed is on the disk cannot be known.
 altered     arrived with another body than was sent.
 """
 
@@ -25,6 +26,7 @@ class Fate(Enum):
 
     ACKNOWLEDGED = "answered 250"
     REFUSED = "answered 4xx or 5xx"
+    TROUBLED = "answered 451 4.3.0 after the end of the content"
     UNKNOWN = "the connection was lost after the end of the content"
     UNSENT = "the connection was lost before the end of the content"
 
@@ -62,7 +64,7 @@ class Doubled:
 
 @dataclass(slots=True)
 class Verdict:
-    """messages, recipients: acknowledged. unacknowledged: arrived although the client was told nothing."""
+    """messages, recipients: acknowledged. unacknowledged: arrived although the client knew nothing of it, and might."""
 
     messages: int = 0
     recipients: int = 0
@@ -74,7 +76,7 @@ class Verdict:
     lost: list[Key] = field(default_factory=list)
     doubled: list[Doubled] = field(default_factory=list)
     doubled_without_cause: list[Doubled] = field(default_factory=list)
-    made_up: list[Key] = field(default_factory=list)
+    made_up: list[tuple[Key, str]] = field(default_factory=list)
     altered: list[Key] = field(default_factory=list)
 
     @property
@@ -123,7 +125,8 @@ class Ledger:
 
     @property
     def refused(self) -> int:
-        return self.counts[Fate.REFUSED]
+        counts = self.counts
+        return counts[Fate.REFUSED] + counts[Fate.TROUBLED]
 
     @property
     def counts(self) -> Counter[Fate]:
@@ -157,8 +160,8 @@ class Ledger:
     def _judge(self, key: Key, arrivals: list[Arrival], verdict: Verdict) -> None:
         message = self._sent.get(key[0])
         if message is None or key[1] not in message.recipients or message.fate in (Fate.REFUSED, Fate.UNSENT):
-            verdict.made_up.append(key)
-        elif message.fate is Fate.UNKNOWN:
+            verdict.made_up.append((key, f"{message.fate.value}: {message.reply}" if message else "never sent"))
+        elif message.fate is not Fate.ACKNOWLEDGED:
             verdict.unacknowledged += 1
         if not all(each.intact for each in arrivals):
             verdict.altered.append(key)

@@ -53,14 +53,14 @@ key = "{key}"
 ladder = ["1s"]
 jitter = 0
 [delivery.timeouts]
-connect = "3s"
-greeting = "3s"
-ehlo = "3s"
-mail = "3s"
-rcpt = "3s"
-data = "3s"
-block = "3s"
-final = "3s"
+connect = "10s"
+greeting = "10s"
+ehlo = "10s"
+mail = "10s"
+rcpt = "10s"
+data = "10s"
+block = "10s"
+final = "10s"
 [[route]]
 via = "smtp://127.0.0.1:{ports[receiver]}"
 security = "none"
