@@ -1,6 +1,7 @@
 """faults.faults: what is done to a server under load, a function each: one round of it, from fault to recovery."""
 
 import asyncio
+import errno
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from tests.faults.house import House
 from tests.faults.place import Cut, Small
 from tests.faults.receiver import Mood, Step
 from tests.faults.server import Failed, eventually
+from tests.peers.failing_disk import LIE, Rule, stall
 
 WELL_AFTER = 10.2  # seconds after its start a worker counts as one that ran well, and is replaced at once
 HUNG_AFTER = 30.0
+STALL = 5.0
 WAL_FRAME = 24 + 4096
 
 
@@ -191,6 +194,75 @@ async def kill_while_full(house: House, _: int) -> None:
     await house.acknowledges(20)
 
 
+FAILING_CALLS = ("fdatasync", "fsync", "write", "open", "ftruncate", "fallocate", "rename")
+FAILURES = tuple(product(FAILING_CALLS, (errno.EIO, errno.ENOSPC)))
+IN_SHARD = "/shard-"
+MEETS_WITHIN = 3.0  # seconds; some calls are rare
+
+
+async def fail_calls(house: House, number: int) -> None:
+    """One call or some, of one kind, at a random moment: of the log, the database, a content, the journal."""
+    call, error = FAILURES[number % len(FAILURES)]
+    await house.moment()
+    chance = house.random
+    async with house.fault():
+        house.disk.follow(Rule(call, IN_SHARD, error, after=chance.randrange(8), times=chance.randrange(1, 4)))
+        await _meets(house)
+        await house.moment()
+        house.disk.heal()
+        await house.is_whole()
+    await house.acknowledges(20)
+
+
+async def _meets(house: House) -> None:
+    """Until a call failed, if one does."""
+    met, ends = len(house.disk.met()), house.now + MEETS_WITHIN
+    while len(house.disk.met()) == met and house.now < ends:
+        await asyncio.sleep(0.02)
+
+
+async def stall_disk(house: House, _: int) -> None:
+    """A sync that takes five seconds, in every process."""
+    await house.moment()
+    async with house.fault():
+        house.disk.follow(stall("sync", IN_SHARD, seconds=STALL, times=1))
+        await _meets(house)
+        await asyncio.sleep(STALL + 0.5)
+        house.disk.heal()
+        await house.is_whole()
+    await house.acknowledges(20)
+
+
+async def jump(house: House, number: int) -> None:
+    """A day forward, back, a day back, and forward again."""
+    await house.moment()
+    async with house.fault():
+        house.clock.shift(days=(1, 0, -1, 0)[number % 4])
+        await house.acknowledges(20)
+
+
+async def fill_while_rolling(house: House, _: int) -> None:
+    """The day ends, and there is no room for the journal of the next one."""
+    assert isinstance(house.place, Small)
+    await house.moment()
+    async with house.fault():
+        house.place.fill()
+        house.clock.shift(days=1)
+        await _refuses(house)
+        await house.moment(2.0)
+        house.place.empty()
+        await house.acknowledges(20)
+        house.clock.shift(days=0)
+    await house.acknowledges(20)
+
+
+async def cut_power_of_a_disk_that_lies(house: House, number: int) -> None:
+    """No fault of Relay's: what the harness must find out."""
+    house.disk.follow(Rule("sync", "*", LIE))
+    await house.acknowledges(20)
+    await cut_power(house, number)
+
+
 async def _refuses(house: House) -> None:
     before = house.ledger.refused
 
@@ -273,6 +345,19 @@ FAULTS = (
     Fault("full-accept", "disk full while accepting", fill_while_accepting, 2, 50, where=Where.SMALL, in_flight=-1.0),
     Fault("full-settle", "disk full while settling", fill_while_settling, 2, 50, where=Where.SMALL, in_flight=-1.0),
     Fault("full-kill", "disk full, then `kill -9` of all", kill_while_full, 1, 50, where=Where.SMALL),
+    Fault(
+        "full-roll",
+        "disk full while the journal begins a day",
+        fill_while_rolling,
+        1,
+        50,
+        where=Where.SMALL,
+        in_flight=-1.0,
+        shim=True,
+    ),
+    Fault("calls", "a call of the disk fails: EIO, ENOSPC", fail_calls, 14, 280, shim=True),
+    Fault("stall", "a sync takes 5 s", stall_disk, 1, 20, in_flight=-1.0, shim=True),
+    Fault("clock", "the clock jumps by a day", jump, 4, 40, in_flight=-1.0, shim=True),
     Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", receiver_misbehaves, 18, 180),
     Fault(
         "once",

@@ -7,10 +7,9 @@ become empty: whatever was acknowledged has arrived by then, or was reported, or
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ from tests.faults.ledger import Key, Ledger, Verdict
 from tests.faults.place import Plain
 from tests.faults.receiver import Mood, Receiver
 from tests.faults.server import Server, eventually
+from tests.peers.failing_disk import FailingDisk
+from tests.peers.shifted_clock import ShiftedClock
 
 CLIENTS = 12
 EMPTY_WITHIN = 120.0
@@ -28,7 +29,9 @@ FINAL = ("delivered", "bounced", "expired", "cancelled", "unknown")
 
 @dataclass
 class House:
-    """random: whatever is left to chance here. journal: events of acknowledged recipients that are not in it."""
+    """random: whatever is left to chance here. tampering: with the server's system calls, where its fault asks for it.
+    restarts: how often it ended by itself and was started again, as a service manager would.
+    """
 
     server: Server
     place: Plain
@@ -36,7 +39,18 @@ class House:
     ledger: Ledger
     crowd: Crowd
     random: random.Random
-    notes: Counter[str] = field(default_factory=Counter)
+    tampering: "Tampering | None" = None
+    restarts: int = 0
+
+    @property
+    def disk(self) -> FailingDisk:
+        assert self.tampering is not None
+        return self.tampering.disk
+
+    @property
+    def clock(self) -> ShiftedClock:
+        assert self.tampering is not None
+        return self.tampering.clock
 
     @property
     def now(self) -> float:
@@ -65,9 +79,12 @@ class House:
         await eventually(enough_were, what=f"{count} messages are acknowledged", within=within)
 
     async def is_whole(self) -> None:
-        """Until all workers run and mail is taken."""
+        """Until all workers run and mail is taken; one that ended is started again."""
 
         async def whole() -> bool:
+            if self.server.has_ended:
+                self.restarts += 1
+                await self.server.launch()
             pids = self.server.pids()
             alive = len(pids) == (self.server.workers + 1 if self.server.workers > 1 else 1)
             return alive and (await self.server.page("readyz")).startswith("ready")
@@ -119,16 +136,29 @@ def _is_whole(statuses: set[str]) -> bool:
     return "accepted" in statuses and any(status in statuses for status in FINAL)
 
 
+class Tampering:
+    """What a server is started with whose system calls are to be tampered with."""
+
+    def __init__(self, directory: Path) -> None:
+        self.disk = FailingDisk(directory)
+        self.clock = ShiftedClock(directory)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        disk, clock = self.disk.environment, self.clock.environment
+        return {**disk, **clock, "LD_PRELOAD": f"{disk['LD_PRELOAD']}:{clock['LD_PRELOAD']}"}
+
+
 @asynccontextmanager
 async def open_house(
-    directory: Path,
     *,
     place: Plain,
     server: Server,
+    tampering: Tampering | None,
     seed: int,
     rate: float,
     in_flight: float,
-    at_most_once: bool = False,
+    at_most_once: bool,
 ) -> AsyncIterator[House]:
     """A running one, under load. `place` is open already, and closed by who opened it."""
     chance = random.Random(seed)
@@ -141,7 +171,7 @@ async def open_house(
         doors: list[Door] = [server.once] if at_most_once and server.once else list(server.doors)
         crowd = Crowd(doors, ledger, chance, time.monotonic, rate=rate)
         crowd.begin(CLIENTS)
-        yield House(server, place, receiver, ledger, crowd, chance)
+        yield House(server, place, receiver, ledger, crowd, chance, tampering)
     finally:
         await server.close()
         await receiver.close()

@@ -16,15 +16,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults import table
 from tests.faults.faults import BY_NAME, FAULTS, Fault, Where
-from tests.faults.house import open_house
+from tests.faults.house import Tampering, open_house
 from tests.faults.ledger import Key, Verdict
 from tests.faults.place import Cut, Plain, Small
-from tests.faults.server import Failed, Server
+from tests.faults.server import PROGRAM, Failed, Server
 
 RATE = 60.0  # messages a second: enough for a commit at any moment, and time left for what is measured
 
@@ -37,6 +37,7 @@ class Row:
     rounds: int
     verdict: Verdict = field(default_factory=Verdict)
     unjournaled: list[Key] = field(default_factory=list)
+    restarts: int = 0
     seconds: float = 0.0
     failure: str = ""
 
@@ -45,7 +46,10 @@ class Row:
         return not self.failure and self.verdict.is_clean and not self.unjournaled
 
 
-async def play(fault: Fault, *, rounds: int, directory: Path, seed: int, rate: float, program: Sequence[str]) -> Row:
+async def play(
+    fault: Fault, *, rounds: int, directory: Path, seed: int, rate: float, program: Sequence[str] = PROGRAM
+) -> Row:
+    """Never raises for what the server does: it is in the row."""
     row, began = Row(fault, rounds), time.monotonic()
     place = _place(fault, directory / "spool")
     try:
@@ -62,13 +66,13 @@ async def play(fault: Fault, *, rounds: int, directory: Path, seed: int, rate: f
 
 async def _played(row: Row, place: Plain, directory: Path, *, seed: int, rate: float, program: Sequence[str]) -> None:
     fault = row.fault
-    server = Server(directory, place.spool, fault.workers)
-    if program:
-        server = replace(server, program=program)
+    tampering = Tampering(directory) if fault.shim else None
+    environment = tampering.environment if tampering else {}
+    server = Server(directory, place.spool, fault.workers, program=program, environment=environment)
     house = open_house(
-        directory,
         place=place,
         server=server,
+        tampering=tampering,
         seed=seed,
         rate=rate,
         in_flight=fault.in_flight,
@@ -78,6 +82,7 @@ async def _played(row: Row, place: Plain, directory: Path, *, seed: int, rate: f
         for number in range(row.rounds):
             await fault.round(opened, number)
         row.verdict = await opened.settle_up()
+        row.restarts = opened.restarts
         row.unjournaled = await opened.unjournaled()
         await server.stop()
 
@@ -100,7 +105,7 @@ async def play_all(asked: argparse.Namespace, directory: Path) -> list[Row]:
             own = directory / fault.name
             own.mkdir()
             rounds = asked.rounds or (fault.short if asked.short else fault.long)
-            row = await play(fault, rounds=rounds, directory=own, seed=asked.seed, rate=asked.rate, program=())
+            row = await play(fault, rounds=rounds, directory=own, seed=asked.seed, rate=asked.rate)
             print(table.line(row), flush=True)
             if row.is_good:
                 shutil.rmtree(own)

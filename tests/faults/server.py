@@ -22,6 +22,7 @@ from tests.faults.clients import SENDER, Door
 from tests.peers.certificates import Authority
 from tests.peers.ports import Reserved
 
+PROGRAM = (sys.executable, "-m", "relay")
 HOST = "localhost"
 READY_WITHIN = 60.0
 END_WITHIN = 60.0
@@ -86,7 +87,7 @@ class Server:
     spool: Path
     workers: int
     limits: str = NO_LIMIT
-    program: Sequence[str] = (sys.executable, "-m", "relay")
+    program: Sequence[str] = PROGRAM
     environment: Mapping[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
     doors: Sequence[Door] = ()
@@ -141,10 +142,15 @@ class Server:
                 env={**os.environ, **self.environment},
             )
 
+    @property
+    def has_ended(self) -> bool:
+        """By itself, or because it was killed."""
+        return self.process is not None and self.process.returncode is not None
+
     async def until_ready(self) -> None:
         async def ready() -> bool:
-            if self.process is not None and self.process.returncode is not None:
-                raise Failed(f"it ended with {self.process.returncode}: {self.output[-2000:]}")
+            if self.has_ended:
+                raise Failed(f"it ended before it was ready: {self.output[-2000:]}")
             return (await asyncio.to_thread(self._page, "readyz")).startswith("ready")
 
         await eventually(ready, what="the server takes mail", within=READY_WITHIN)
@@ -175,7 +181,8 @@ class Server:
             return await self.process.wait()
 
     async def kill_all(self) -> None:
-        """Every process of it, in no order that it could use."""
+        """Every process of it; stopped first, the one that would begin another is not quicker than we are."""
+        self.signal(signal.SIGSTOP)
         pids = self.pids()
         self.signal(signal.SIGKILL, *reversed(pids))
         await self.ended()
@@ -212,7 +219,7 @@ class Server:
     async def run(self, *words: str) -> tuple[int, str, str]:
         """Exit code, standard output and error."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relay", "--config", str(self.config), *words),
+            *(*PROGRAM, "--config", str(self.config), *words),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

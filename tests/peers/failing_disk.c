@@ -5,9 +5,10 @@
  *     CALL OUTCOME AFTER TIMES SECONDS PATH
  *
  * CALL: fsync, fdatasync, sync (either), write (and pwrite), open (and openat), rename, unlink, ftruncate or fallocate.
- * OUTCOME: the number of an errno, 0 to go on, -1 to end the process as kill -9 does. AFTER: so many calls pass first. TIMES: so many
- * are met then, 0 for all. SECONDS: to wait before the outcome. PATH: a part of the file's path; `*` is any. The first
- * rule that meets a call decides. A call that fails does nothing: no data has been written or synced.
+ * OUTCOME: the number of an errno, 0 to go on, -1 to end the process as kill -9 does, -2 for a sync that says that all
+ * is well and does nothing. AFTER: so many calls pass first. TIMES: so many are met then, 0 for all. SECONDS: to wait
+ * before the outcome. PATH: a part of the file's path; `*` is any. The first rule that meets a call decides. A call that
+ * fails does nothing: no data has been written or synced.
  *
  * The file is replaced as a whole while processes run, and is read again when it is another one. What was met is
  * appended to the file beside it, with `.met` after its name: the number of the rule, the process, the path. Counts are
@@ -30,7 +31,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MOST_RULES = 32, MOST_OCTETS = 16384 };
+enum { MOST_RULES = 32, MOST_OCTETS = 16384, DIES = -1, LIES = -2 };
 
 struct rule {
     char call[16];
@@ -126,7 +127,7 @@ static int met(const char *call, const char *path) {
         struct timespec wait = {(time_t)found.seconds, (long)((found.seconds - (time_t)found.seconds) * 1e9)};
         nanosleep(&wait, NULL);
     }
-    if (is_found && found.outcome < 0)
+    if (is_found && found.outcome == DIES)
         kill(getpid(), SIGKILL);
     errno = before;
     return is_found ? found.outcome : 0;
@@ -155,15 +156,18 @@ static int met_by_descriptor(const char *call, int descriptor) {
         }                                                                                                              \
     } while (0)
 
-int fsync(int descriptor) {
-    FAILS(met_by_descriptor("fsync", descriptor), -1);
-    return NEXT(fsync)(descriptor);
-}
+/* A disk that lies says that all is well, and has done nothing. */
+#define SYNC(name)                                                                                                      \
+    int name(int descriptor) {                                                                                         \
+        int outcome = met_by_descriptor(#name, descriptor);                                                            \
+        if (outcome == LIES)                                                                                           \
+            return 0;                                                                                                  \
+        FAILS(outcome, -1);                                                                                            \
+        return NEXT(name)(descriptor);                                                                                 \
+    }
 
-int fdatasync(int descriptor) {
-    FAILS(met_by_descriptor("fdatasync", descriptor), -1);
-    return NEXT(fdatasync)(descriptor);
-}
+SYNC(fsync)
+SYNC(fdatasync)
 
 ssize_t write(int descriptor, const void *octets, size_t size) {
     FAILS(met_by_descriptor("write", descriptor), -1);

@@ -8,31 +8,24 @@
 
 A call that fails does nothing: what was to be written or synced is not. The kernel's own pages stay as they are, so a
 later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. failing_disk.c says
-what the rules mean; `build` compiles it with gcc when it is newer than what was built.
+what the rules mean.
 """
 
-import fcntl
-import os
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.shared_object import shared_object
 from tests.peers.waiting import PATIENCE, eventually
-
-HERE = Path(__file__).parent
-TOP = HERE.parents[1]
-SOURCE = HERE / "failing_disk.c"
-BUILT = TOP / ".peers" / "failing_disk"
 
 CALLS = ("fsync", "fdatasync", "sync", "write", "open", "rename", "unlink", "ftruncate", "fallocate")
 KILL = -1  # an outcome: the process ends there, as by kill -9
+LIE = -2  # an outcome of a sync: it says that all is well, and has done nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), "*" for
-    any. outcome: an errno, KILL, or 0 to go on. after: calls that pass first. times: calls that are met then, 0 for
+    any. outcome: an errno, KILL, LIE, or 0 to go on. after: calls that pass first. times: calls that are met then, 0 for
     all. stall: seconds to wait before the outcome.
     """
 
@@ -73,7 +66,7 @@ class FailingDisk:
     @property
     def environment(self) -> dict[str, str]:
         """What the process is to be started with."""
-        return {"LD_PRELOAD": str(build()), "FAILING_DISK": str(self.control)}
+        return {"LD_PRELOAD": str(shared_object("failing_disk")), "FAILING_DISK": str(self.control)}
 
     def follow(self, *rules: Rule) -> None:
         """Instead of those before."""
@@ -103,24 +96,3 @@ class FailingDisk:
     def _met_since(self, times: int) -> list[Met]:
         found = self.met()[self._seen :]
         return found if len(found) >= times else []
-
-
-def build() -> Path:
-    """The shared object for LD_PRELOAD."""
-    library = BUILT / "failing_disk.so"
-    BUILT.mkdir(parents=True, exist_ok=True)
-    with (BUILT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.exists() or library.stat().st_mtime < SOURCE.stat().st_mtime:
-            _compile(library)
-    return library
-
-
-def _compile(library: Path) -> None:
-    if shutil.which("gcc") is None:
-        subprocess.run([TOP / "tests" / "install-peers", "gcc", "libc6-dev"], check=True)
-    # Complete or not there: a process that is being started must not load half of it.
-    half = library.with_suffix(f".{os.getpid()}")
-    flags = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-Wno-unused-result", "-shared", "-fPIC")
-    subprocess.run(["gcc", *flags, "-o", half, SOURCE, "-ldl", "-pthread"], check=True)
-    half.rename(library)
