@@ -4,6 +4,7 @@
 #   make test       install what the tests run against, and run them all
 #   make check      style, types and layers, without running anything
 #   make lint       style alone
+#   make faults     faults under load with a ledger of every message (as root; ARGS=--short for some minutes, else hours)
 #   make bench      measure Relay beside Postfix + opendkim (as root; ARGS=--short for one quick look)
 #   make lock       pin the dependencies anew (requirements*.lock)
 #   make clean      remove what was made here, but neither config/ nor spool/
@@ -14,7 +15,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := $(VENV)/bin/pip --quiet --quiet --disable-pip-version-check --no-input
 JOBS ?= 2
 
-.PHONY: run test check lint types layers bench lock peers clean
+.PHONY: run test check lint types layers faults bench lock peers clean
 .DEFAULT_GOAL := test
 
 run: $(VENV)/runtime.stamp
@@ -40,6 +41,9 @@ layers: $(VENV)/dev.stamp
 
 peers:
 	@tests/install-peers
+
+faults: peers $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.faults.run $(ARGS)
 
 bench: peers $(VENV)/dev.stamp
 	@$(VENV)/bin/python -m tests.bench.bench $(ARGS)

@@ -1,4 +1,4 @@
-"""faults.clients: applications that submit without end, come again when they are cut off, and write down what they knew.
+"""faults.clients: applications that submit without end, come again when cut off, and write down what they knew.
 
 Each speaks SMTP octet by octet, so that it knows of every message how far it had come when a connection ended: before
 the end of the content (then the server must not have it), after it and without an answer (then it may), or answered.

@@ -4,16 +4,16 @@ import asyncio
 import errno
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import product
-from pathlib import Path
 
 from tests.faults.clients import Manner
 from tests.faults.house import House
 from tests.faults.place import Cut, Small
 from tests.faults.receiver import Mood, Step
-from tests.faults.server import Failed, eventually
+from tests.faults.server import Failed, eventually, is_running
 from tests.peers.failing_disk import LIE, Rule, stall
 
 WELL_AFTER = 10.2  # seconds after its start a worker counts as one that ran well, and is replaced at once
@@ -32,8 +32,8 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. unhurried:
-    no client may be cut off. shim: whether system calls are to be tampered with.
+    """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. orderly: every
+    client hears what became of its message. shim: whether system calls are to be tampered with.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Fault:
 async def kill_worker(house: House, number: int) -> None:
     if number >= house.server.workers:
         await asyncio.sleep(WELL_AFTER / house.server.workers)
-    await house.moment()
+    await house.under_load()
     pids = house.server.worker_pids()
     async with house.fault():
         house.server.signal(signal.SIGKILL, pids[number % len(pids)])
@@ -64,7 +64,7 @@ async def kill_worker(house: House, number: int) -> None:
 
 
 async def kill_supervisor(house: House, _: int) -> None:
-    await house.moment()
+    await house.under_load()
     pids = house.server.pids()
     async with house.fault():
         house.server.signal(signal.SIGKILL)
@@ -72,22 +72,30 @@ async def kill_supervisor(house: House, _: int) -> None:
         if house.random.random() < 0.5:  # a new one that waits for the shards, or one that finds them free
             await house.server.until_gone(pids)
         await house.server.start()
-        left = [pid for pid in pids if Path(f"/proc/{pid}/cmdline").exists()]
+        left = [pid for pid in pids if is_running(pid)]
         if left:
             raise Failed(f"a new server takes mail while {left} of the old one live")
         await house.is_whole()
 
 
 async def kill_all(house: House, _: int) -> None:
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         await house.server.kill_all()
         await house.server.start()
 
 
+async def kill_while_sending(house: House, number: int) -> None:
+    """Messages are at the receiving server, which has not answered yet."""
+    house.receiver.become(Mood.STALLS, where=Step.RCPT, share=0.5)
+    await house.acknowledges(20)
+    await kill_all(house, number)
+    house.receiver.become(Mood.ORDERLY)
+
+
 async def hang(house: House, number: int) -> None:
     """A worker that says nothing is killed by its supervisor and replaced; the others go on meanwhile."""
-    await house.moment()
+    await house.under_load()
     pids = house.server.worker_pids()
     async with house.fault():
         house.server.signal(signal.SIGSTOP, pids[number % len(pids)])
@@ -97,7 +105,7 @@ async def hang(house: House, number: int) -> None:
 
 async def pause(house: House, number: int) -> None:
     """A worker that is stopped for some seconds, and goes on."""
-    await house.moment()
+    await house.under_load()
     pids = house.server.worker_pids()
     async with house.fault():
         house.server.signal(signal.SIGSTOP, pids[number % len(pids)])
@@ -107,14 +115,14 @@ async def pause(house: House, number: int) -> None:
 
 
 async def terminate(house: House, _: int) -> None:
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         await house.server.stop()
         await house.server.start()
 
 
 async def reload(house: House, _: int) -> None:
-    await house.moment()
+    await house.under_load()
     before, cut_off = house.server.logged("config reloaded"), house.crowd.cut_off
     async with house.fault():
         house.server.signal(signal.SIGHUP)
@@ -132,7 +140,7 @@ async def reload(house: House, _: int) -> None:
 
 async def cut_power(house: House, _: int) -> None:
     assert isinstance(house.place, Cut)
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.place.cut()
         if house.random.random() < 0.5:
@@ -144,7 +152,7 @@ async def cut_power(house: House, _: int) -> None:
 
 async def tear(house: House, _: int) -> None:
     """Killed, and what was being written is there in part: a frame of the log, a body nobody knows."""
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         await house.server.kill_all()
         for log in house.place.spool.glob("shard-*/queue.db-wal"):
@@ -158,7 +166,7 @@ async def tear(house: House, _: int) -> None:
 
 async def fill_while_accepting(house: House, _: int) -> None:
     assert isinstance(house.place, Small)
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.place.fill(leaving=house.random.randrange(256 * 1024))
         await _refuses(house)
@@ -183,7 +191,7 @@ async def fill_while_settling(house: House, _: int) -> None:
 async def kill_while_full(house: House, _: int) -> None:
     """A full disk, and then a crash; started while it is still full."""
     assert isinstance(house.place, Small)
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.place.fill()
         await _refuses(house)
@@ -203,7 +211,7 @@ MEETS_WITHIN = 3.0  # seconds; some calls are rare
 async def fail_calls(house: House, number: int) -> None:
     """One call or some, of one kind, at a random moment: of the log, the database, a content, the journal."""
     call, error = FAILURES[number % len(FAILURES)]
-    await house.moment()
+    await house.under_load()
     chance = house.random
     async with house.fault():
         house.disk.follow(Rule(call, IN_SHARD, error, after=chance.randrange(8), times=chance.randrange(1, 4)))
@@ -216,14 +224,18 @@ async def fail_calls(house: House, number: int) -> None:
 
 async def _meets(house: House) -> None:
     """Until a call failed, if one does."""
-    met, ends = len(house.disk.met()), house.now + MEETS_WITHIN
-    while len(house.disk.met()) == met and house.now < ends:
-        await asyncio.sleep(0.02)
+    met = len(house.disk.met())
+
+    async def met_one() -> bool:
+        return len(house.disk.met()) > met
+
+    with suppress(Failed):
+        await eventually(met_one, what="a call fails", within=MEETS_WITHIN)
 
 
 async def stall_disk(house: House, _: int) -> None:
     """A sync that takes five seconds, in every process."""
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.disk.follow(stall("sync", IN_SHARD, seconds=STALL, times=1))
         await _meets(house)
@@ -235,7 +247,7 @@ async def stall_disk(house: House, _: int) -> None:
 
 async def jump(house: House, number: int) -> None:
     """A day forward, back, a day back, and forward again."""
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.clock.shift(days=(1, 0, -1, 0)[number % 4])
         await house.acknowledges(20)
@@ -244,7 +256,7 @@ async def jump(house: House, number: int) -> None:
 async def fill_while_rolling(house: House, _: int) -> None:
     """The day ends, and there is no room for the journal of the next one."""
     assert isinstance(house.place, Small)
-    await house.moment()
+    await house.under_load()
     async with house.fault():
         house.place.fill()
         house.clock.shift(days=1)
@@ -335,6 +347,7 @@ FAULTS = (
     Fault("kill-worker", "`kill -9` of a worker", kill_worker, 2, 200),
     Fault("kill-supervisor", "`kill -9` of the supervisor", kill_supervisor, 2, 50),
     Fault("kill-all", "`kill -9` of all processes at once", kill_all, 4, 200),
+    Fault("kill-sending", "`kill -9` of all, messages half sent", kill_while_sending, 2, 50),
     Fault("kill-only", "`kill -9` of the only process (`workers = 1`)", kill_all, 3, 200, workers=1),
     Fault("hang", "a worker stopped for good (SIGSTOP)", hang, 1, 5),
     Fault("pause", "a worker stopped for some seconds", pause, 1, 20),

@@ -1,4 +1,4 @@
-"""faults.house: one server with its clients, its receiving server and its ledger, from the first message to the verdict.
+"""faults.house: one server with its clients, its receiving server and its ledger, from first message to verdict.
 
 A fault is played in rounds while the clients go on. In the end they stop, the receiver is orderly, and the queue is to
 become empty: whatever was acknowledged has arrived by then, or was reported, or is lost.
@@ -55,6 +55,11 @@ class House:
     @property
     def now(self) -> float:
         return time.monotonic()
+
+    async def under_load(self) -> None:
+        """A random moment while mail comes and goes."""
+        await self.acknowledges(10)
+        await self.moment()
 
     async def moment(self, longest: float = 0.5) -> None:
         """Let the load go on for a random time."""

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import pairwise
 
 Key = tuple[str, str]  # token, recipient
 
@@ -64,11 +65,12 @@ class Doubled:
 
 @dataclass(slots=True)
 class Verdict:
-    """messages, recipients: acknowledged. unacknowledged: arrived although the client knew nothing of it, and might."""
+    """messages, recipients: acknowledged. unknown: messages whose client never heard. unacknowledged: arrived although the client knew nothing of it, and might."""
 
     messages: int = 0
     recipients: int = 0
     refused: int = 0
+    unknown: int = 0
     arrived: int = 0
     reported: int = 0
     owed: int = 0
@@ -148,6 +150,7 @@ class Ledger:
             messages=len(self.acknowledged),
             recipients=sum(len(each.recipients) for each in self.acknowledged),
             refused=self.refused,
+            unknown=self.counts[Fate.UNKNOWN],
             arrived=len(self._arrivals),
             reported=len(self._reported),
             owed=len(still),
@@ -174,11 +177,7 @@ class Ledger:
     def _age(self, arrivals: list[Arrival]) -> float:
         """The longest that an answered copy had been known when the fault came that made it come again."""
         ordered = sorted(arrivals, key=lambda each: each.at)
-        ages = [
-            self._until_fault(first.at, second.at)
-            for first, second in zip(ordered, ordered[1:], strict=False)
-            if first.answered
-        ]
+        ages = [self._until_fault(first.at, second.at) for first, second in pairwise(ordered) if first.answered]
         return max(ages, default=0.0)
 
     def _until_fault(self, answered_at: float, again_at: float) -> float:

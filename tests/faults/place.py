@@ -18,6 +18,7 @@ from tests.faults.server import Failed
 EXT4_IOC_SHUTDOWN = 0x8004587D
 GOING_DOWN_WITHOUT_LOG_FLUSH = 2
 IMAGE_MEGABYTES = 512
+UNMOUNTED_WITHIN = 10.0
 MKFS = ("mkfs.ext4", "-q", "-F", "-O", "^metadata_csum,^resize_inode", "-E", "lazy_itable_init=0,lazy_journal_init=0")
 
 
@@ -102,7 +103,17 @@ class Cut(Plain):
 
 
 async def unmount(directory: Path) -> None:
-    await run("umount", str(directory))
+    """The kernel lets go of a killed process's files a little after its end."""
+    ends = asyncio.get_running_loop().time() + UNMOUNTED_WITHIN
+    while True:
+        try:
+            await run("umount", str(directory))
+        except Failed as error:
+            if "busy" not in str(error) or asyncio.get_running_loop().time() > ends:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def run(*words: str) -> None:

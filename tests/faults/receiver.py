@@ -39,7 +39,9 @@ class Mood(Enum):
 
 
 GARBAGE = b"\xff\xfe 25x \0 what?\r\n" * 3
-EXTENSIONS = b"250-mx.faults.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n"
+EXTENSIONS = (
+    b"250-mx.faults.test\r\n250-PIPELINING\r\n250-SIZE 104857600\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n"
+)
 _ANSWERS = {
     Step.GREETING: b"220 mx.faults.test ESMTP\r\n",
     Step.EHLO: EXTENSIONS,

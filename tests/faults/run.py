@@ -43,7 +43,8 @@ class Row:
 
     @property
     def is_good(self) -> bool:
-        return not self.failure and self.verdict.is_clean and not self.unjournaled
+        heard = not (self.fault.orderly and self.verdict.unknown)
+        return not self.failure and self.verdict.is_clean and not self.unjournaled and heard
 
 
 async def play(

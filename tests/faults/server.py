@@ -229,7 +229,8 @@ class Server:
         return process.returncode, output.decode(), error.decode()
 
     def _page(self, name: str) -> str:
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/{name}", timeout=5) as page:
+        url = f"http://127.0.0.1:{self.ports['http']}/{name}"
+        with suppress(OSError), urllib.request.urlopen(url, timeout=5) as page:
             text: str = page.read().decode()
             return text
         return ""

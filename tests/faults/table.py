@@ -26,6 +26,8 @@ def line(row: "Row") -> str:
 def complaint(row: "Row", kept: Path) -> str:
     verdict = row.verdict
     said = [f"{row.fault.name}: {row.failure or 'see below'} (kept in {kept})"]
+    if row.fault.orderly and verdict.unknown:
+        said.append(f"  {verdict.unknown} clients never heard what became of their message")
     for name, keys in (
         ("lost", verdict.lost),
         ("twice without cause", verdict.doubled_without_cause),
@@ -43,7 +45,7 @@ def write(rows: Sequence["Row"], *, seed: int, rate: float) -> None:
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     today = datetime.now(UTC).strftime("%-d %B %Y")
-    head = f"`make faults ARGS=\"--seed {seed} --rate {rate:g}\"`, {today}."
+    head = f'`make faults ARGS="--seed {seed} --rate {rate:g}"`, {today}.'
     columns = "| fault | rounds | acknowledged (recipients) | lost | arrived twice | oldest | one of these |\n"
     ruler = "|---|---|---|---|---|---|---|\n"
     lines = "".join(_row(row) for row in rows)

@@ -7,8 +7,8 @@
     disk.heal()
 
 A call that fails does nothing: what was to be written or synced is not. The kernel's own pages stay as they are, so a
-later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. failing_disk.c says
-what the rules mean.
+later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. failing_disk.c says what
+the rules mean.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ LIE = -2  # an outcome of a sync: it says that all is well, and has done nothing
 @dataclass(frozen=True, slots=True)
 class Rule:
     """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), "*" for
-    any. outcome: an errno, KILL, LIE, or 0 to go on. after: calls that pass first. times: calls that are met then, 0 for
-    all. stall: seconds to wait before the outcome.
+    any. outcome: an errno, KILL, LIE, or 0 to go on. after: calls that pass first. times: calls that are met then, 0
+    for all. stall: seconds to wait before the outcome.
     """
 
     call: str
