@@ -32,8 +32,8 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. orderly: every
-    client hears what became of its message. shim: whether system calls are to be tampered with.
+    """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. orderly:
+    every client hears what became of its message. shim: whether system calls are to be tampered with.
     """
 
     name: str

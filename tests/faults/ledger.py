@@ -65,7 +65,9 @@ class Doubled:
 
 @dataclass(slots=True)
 class Verdict:
-    """messages, recipients: acknowledged. unknown: messages whose client never heard. unacknowledged: arrived although the client knew nothing of it, and might."""
+    """messages, recipients: acknowledged. unknown: messages whose client never heard. unacknowledged: recipients that
+    arrived although the client was not told so.
+    """
 
     messages: int = 0
     recipients: int = 0

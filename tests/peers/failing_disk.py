@@ -7,8 +7,8 @@
     disk.heal()
 
 A call that fails does nothing: what was to be written or synced is not. The kernel's own pages stay as they are, so a
-later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. failing_disk.c says what
-the rules mean.
+later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py.
+failing_disk.c says what the rules mean.
 """
 
 from dataclasses import dataclass
