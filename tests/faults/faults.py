@@ -165,40 +165,34 @@ async def tear(house: House, _: int) -> None:
 
 
 async def fill_while_accepting(house: House, _: int) -> None:
-    assert isinstance(house.place, Small)
     await house.under_load()
     async with house.fault():
-        house.place.fill(leaving=house.random.randrange(256 * 1024))
-        await _refuses(house)
-        house.place.empty()
+        place = await _fill_until_it_refuses(house, leaving=house.random.randrange(64 * 1024))
+        place.empty()
     await house.acknowledges(20)
 
 
 async def fill_while_settling(house: House, _: int) -> None:
     """Mail is on its way when the disk fills; the receiver takes it then."""
-    assert isinstance(house.place, Small)
     house.receiver.become(Mood.STALLS, where=Step.RCPT)
     await house.acknowledges(20)
     async with house.fault():
-        house.place.fill()
+        place = await _fill_until_it_refuses(house)
         house.receiver.become(Mood.ORDERLY)
-        await _refuses(house)
         await house.moment(2.0)
-        house.place.empty()
+        place.empty()
     await house.acknowledges(20)
 
 
 async def kill_while_full(house: House, _: int) -> None:
     """A full disk, and then a crash; started while it is still full."""
-    assert isinstance(house.place, Small)
     await house.under_load()
     async with house.fault():
-        house.place.fill()
-        await _refuses(house)
+        place = await _fill_until_it_refuses(house)
         await house.server.kill_all()
         await house.server.start()
         await house.moment(1.0)
-        house.place.empty()
+        place.empty()
     await house.acknowledges(20)
 
 
@@ -255,14 +249,12 @@ async def jump(house: House, number: int) -> None:
 
 async def fill_while_rolling(house: House, _: int) -> None:
     """The day ends, and there is no room for the journal of the next one."""
-    assert isinstance(house.place, Small)
     await house.under_load()
     async with house.fault():
-        house.place.fill()
         house.clock.shift(days=1)
-        await _refuses(house)
+        place = await _fill_until_it_refuses(house)
         await house.moment(2.0)
-        house.place.empty()
+        place.empty()
         await house.acknowledges(20)
         house.clock.shift(days=0)
     await house.acknowledges(20)
@@ -275,13 +267,18 @@ async def cut_power_of_a_disk_that_lies(house: House, number: int) -> None:
     await cut_power(house, number)
 
 
-async def _refuses(house: House) -> None:
+async def _fill_until_it_refuses(house: House, *, leaving: int = 0) -> Small:
+    """What is delivered makes room, which is taken as well. Returns what was filled."""
+    place = house.place
+    assert isinstance(place, Small)
     before = house.ledger.refused
 
     async def refused() -> bool:
+        place.fill(leaving=leaving)
         return house.ledger.refused > before
 
     await eventually(refused, what="mail is refused for lack of room", within=30)
+    return place
 
 
 # The receiving server.
@@ -344,40 +341,40 @@ async def clients_drop_in_bdat(house: House, _: int) -> None:
 
 
 FAULTS = (
-    Fault("kill-worker", "`kill -9` of a worker", kill_worker, 2, 200),
-    Fault("kill-supervisor", "`kill -9` of the supervisor", kill_supervisor, 2, 50),
+    Fault("kill-worker", "`kill -9` of a worker", kill_worker, 2, 100),
+    Fault("kill-supervisor", "`kill -9` of the supervisor", kill_supervisor, 2, 30),
     Fault("kill-all", "`kill -9` of all processes at once", kill_all, 4, 200),
-    Fault("kill-sending", "`kill -9` of all, messages half sent", kill_while_sending, 2, 50),
-    Fault("kill-only", "`kill -9` of the only process (`workers = 1`)", kill_all, 3, 200, workers=1),
-    Fault("hang", "a worker stopped for good (SIGSTOP)", hang, 1, 5),
-    Fault("pause", "a worker stopped for some seconds", pause, 1, 20),
-    Fault("terminate", "SIGTERM", terminate, 2, 50, in_flight=-1.0, orderly=True),
-    Fault("reload", "SIGHUP", reload, 3, 100, in_flight=-1.0, orderly=True),
+    Fault("kill-sending", "`kill -9` of all, messages half sent", kill_while_sending, 2, 30),
+    Fault("kill-only", "`kill -9` of the only process (`workers = 1`)", kill_all, 3, 50, workers=1),
+    Fault("hang", "a worker stopped for good (SIGSTOP)", hang, 1, 3),
+    Fault("pause", "a worker stopped for some seconds", pause, 1, 10),
+    Fault("terminate", "SIGTERM", terminate, 2, 30, in_flight=-1.0, orderly=True),
+    Fault("reload", "SIGHUP", reload, 3, 50, in_flight=-1.0, orderly=True),
     Fault("power", "power cut", cut_power, 4, 200, where=Where.CUT),
-    Fault("tear", "a torn page in the log, half a body", tear, 2, 50),
-    Fault("full-accept", "disk full while accepting", fill_while_accepting, 2, 50, where=Where.SMALL, in_flight=-1.0),
-    Fault("full-settle", "disk full while settling", fill_while_settling, 2, 50, where=Where.SMALL, in_flight=-1.0),
-    Fault("full-kill", "disk full, then `kill -9` of all", kill_while_full, 1, 50, where=Where.SMALL),
+    Fault("tear", "a torn page in the log, half a body", tear, 2, 30),
+    Fault("full-accept", "disk full while accepting", fill_while_accepting, 2, 20, where=Where.SMALL, in_flight=-1.0),
+    Fault("full-settle", "disk full while settling", fill_while_settling, 2, 20, where=Where.SMALL, in_flight=-1.0),
+    Fault("full-kill", "disk full, then `kill -9` of all", kill_while_full, 1, 20, where=Where.SMALL),
     Fault(
         "full-roll",
         "disk full while the journal begins a day",
         fill_while_rolling,
         1,
-        50,
+        20,
         where=Where.SMALL,
         in_flight=-1.0,
         shim=True,
     ),
-    Fault("calls", "a call of the disk fails: EIO, ENOSPC", fail_calls, 14, 280, shim=True),
-    Fault("stall", "a sync takes 5 s", stall_disk, 1, 20, in_flight=-1.0, shim=True),
+    Fault("calls", "a call of the disk fails: EIO, ENOSPC", fail_calls, 14, 140, shim=True),
+    Fault("stall", "a sync takes 5 s", stall_disk, 1, 10, in_flight=-1.0, shim=True),
     Fault("clock", "the clock jumps by a day", jump, 4, 40, in_flight=-1.0, shim=True),
-    Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", receiver_misbehaves, 18, 180),
+    Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", receiver_misbehaves, 18, 90),
     Fault(
         "once",
         "receiver closes after the dot, at-most-once stream",
         receiver_loses_the_reply,
         2,
-        50,
+        20,
         in_flight=-1.0,
         at_most_once=True,
     ),
@@ -386,11 +383,11 @@ FAULTS = (
         "the same, and `kill -9` of all",
         receiver_loses_the_reply_and_all_are_killed,
         2,
-        50,
+        20,
         in_flight=-1.0,
         at_most_once=True,
     ),
-    Fault("half-close", "clients half-close after the dot", clients_half_close, 1, 20, in_flight=-1.0),
-    Fault("bdat-drop", "clients drop in BDAT", clients_drop_in_bdat, 1, 20, in_flight=-1.0),
+    Fault("half-close", "clients half-close after the dot", clients_half_close, 1, 10, in_flight=-1.0),
+    Fault("bdat-drop", "clients drop in BDAT", clients_drop_in_bdat, 1, 10, in_flight=-1.0),
 )
 BY_NAME = {fault.name: fault for fault in FAULTS}
