@@ -78,6 +78,14 @@ def is_lasting(error: sqlite3.Error) -> bool:
     return not is_full(error) and (code & 0xFF) not in _PASSING
 
 
+def broken(error: Exception | None) -> SpoolError:
+    """What everybody hears from now on after a lasting failure."""
+    text = f"the spool can no longer be trusted: {error}"
+    if is_damage(error):
+        return SpoolDamaged(text, remedy=DAMAGED)
+    return SpoolError(text, remedy="Look at the disk; a restart recovers the spool.")
+
+
 @contextlib.contextmanager
 def translated(doing: str) -> Iterator[None]:
     """Turn an OSError or sqlite3.Error of the block into SpoolFull or SpoolError."""

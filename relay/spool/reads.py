@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import aiosqlite
 
-from relay.spool import database, queries
+from relay.errors import SpoolDamaged
+from relay.spool import database, integrity, queries
 from relay.spool.failure import translated
 from relay.spool.queries import Query
 from relay.spool.stored import Found, Key
@@ -26,8 +27,9 @@ T = TypeVar("T")
 class Reads:
     """Raises SpoolError."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, *, directory: Path) -> None:
         self._connection = connection
+        self._directory = directory
         self._under_way: list[set[Key]] = []
         self._walked_to = -INFINITY
         self._behind = INFINITY  # the earliest due time of what was queued where the walk had already been
@@ -40,12 +42,16 @@ class Reads:
             await connection.execute_fetchall(f"PRAGMA busy_timeout = {database.READ_BUSY_MILLISECONDS}")
             # Having read once it is known to the database as one that uses it: `opening` relies on that.
             await connection.execute_fetchall("PRAGMA user_version")
-        return cls(connection)
+        return cls(connection, directory=path.parent)
 
     async def ask(self, query: Query[T]) -> T:
-        with translated("the spool cannot be read"):
-            found = await self._connection.execute_fetchall(query.sql, query.parameters)
-        return query.result(list(found))
+        try:
+            with translated("the spool cannot be read"):
+                found = await self._connection.execute_fetchall(query.sql, query.parameters)
+            return query.result(list(found))
+        except SpoolDamaged:
+            integrity.suspect(self._directory)
+            raise
 
     async def walk(self, *, after: Cursor | None, until: float, limit: int, shard: int) -> Found:
         """What is due, from a cursor on; or from before it, if something was queued there."""
