@@ -28,12 +28,14 @@ from relay.spool.values import (
     StatusTotal,
     Totals,
 )
+from relay.spool.verifying import Damage, Verified, verify
 
 __all__ = [
     "INLINE_OCTETS",
     "Change",
     "Content",
     "Cursor",
+    "Damage",
     "DomainTotal",
     "IncomingFile",
     "Lock",
@@ -53,6 +55,8 @@ __all__ = [
     "Step",
     "StoredContent",
     "Totals",
+    "Verified",
     "refuse_foreign",
     "shards_in",
+    "verify",
 ]

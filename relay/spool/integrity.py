@@ -27,7 +27,7 @@ def refuse_damaged(path: Path) -> None:
     suspect = mark.exists()
     thorough = suspect or path.stat().st_size <= THOROUGH_OCTETS
     with failure.translated(f"{path} is damaged"), closing(connected(path)) as connection:
-        found = damages(connection) if thorough else _damages_of_structure(connection)
+        found = damages(connection) if thorough else damages_of_structure(connection)
     if found:
         raise SpoolDamaged(f"{path} is damaged: {found[0]}", remedy=failure.DAMAGED)
     if suspect:
@@ -47,14 +47,15 @@ def damages(connection: sqlite3.Connection, *, limit: int = 1) -> list[str]:
     return _told(connection.execute(f"PRAGMA integrity_check({limit})").fetchall())
 
 
-def _damages_of_structure(connection: sqlite3.Connection) -> list[str]:
+def damages_of_structure(connection: sqlite3.Connection, *, limit: int = 1) -> list[str]:
+    """The same without contents, and without comparing indexes with their tables."""
     there = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     return [
         text
         for table in _STRUCTURE
         if table in there
         for text in _told(connection.execute(f"PRAGMA quick_check({table})").fetchall())
-    ]
+    ][:limit]
 
 
 def _told(found: list[tuple[str]]) -> list[str]:
