@@ -3,16 +3,19 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from relay.cli import invocation, options, printing, shards
+from relay.errors import NotFound
 
 if TYPE_CHECKING:
     from relay.spool import Damage, Verified
 
-app = typer.Typer(help="What is on disk: verify it.", no_args_is_help=True)
+app = typer.Typer(help="What is on disk: verify it, save what is left of it.", no_args_is_help=True)
+
+Shard = Annotated[int | None, typer.Option("--shard", metavar="N", help="This one alone.")]
 
 _COUNTED = ("messages", "recipients", "contents", "events")
 _RESTORE = "Stop Relay and restore it from a backup."
@@ -34,6 +37,33 @@ def verify(context: typer.Context, as_json: options.Json = False) -> int:
     else:
         printing.line(f"{printing.count(damages, 'damage')} found" if damages else "no damage found")
     return os.EX_DATAERR if damages else os.EX_OK
+
+
+@app.command()
+def recover(context: typer.Context, shard: Shard = None, as_json: options.Json = False) -> int:
+    """Save what can be read of damaged shards, while no server runs, and name what cannot."""
+    from relay.cli.spool_recovery import lines, recovered
+
+    here = invocation.of(context)
+    found = []
+    for number in _chosen(here, shard):
+        if not as_json:
+            printing.note(f"looking at shard {number}")
+        found.append(recovered(here, number))
+        for line in lines(found[-1]) if not as_json else ():
+            printing.line(line)
+    if as_json:
+        printing.as_json(found)
+    return os.EX_DATAERR if any(each["lost"] for each in found) else os.EX_OK
+
+
+def _chosen(here: invocation.Invocation, shard: int | None) -> list[int]:
+    numbers = shards.numbers(here)
+    if shard is None:
+        return numbers
+    if shard not in numbers:
+        raise NotFound(f"there is no shard {shard}", remedy=f"There are: {', '.join(map(str, numbers)) or 'none'}")
+    return [shard]
 
 
 def _looked_at(here: invocation.Invocation, *, told: bool) -> Iterator[dict[str, Any]]:

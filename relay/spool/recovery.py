@@ -16,13 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.errors import SpoolError
+from relay.errors import SpoolDamaged, SpoolError
 from relay.spool import database, failure, integrity, rows
 from relay.spool.content import sync_directory
 from relay.spool.lock import Lock
 
 DATABASE = "queue.db"
 CONTENT = "content"
+RECOVERING = "recovering"
+COMPLETE = "complete.db"  # in it: see `replacing`
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,7 @@ def refuse_foreign(directory: Path) -> None:
 def recover(directory: Path, lock: Lock, *, now: Callable[[], float]) -> Recovered:
     """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolDamaged, SpoolFull, SpoolError."""
     path = directory / DATABASE
+    refuse_unfinished(directory)
     refuse_contents_alone(directory)
     database.refuse_foreign(path)
     integrity.refuse_damaged(path)
@@ -104,6 +107,12 @@ def refuse_contents_alone(directory: Path) -> None:
             f"{path} is missing, but {directory / CONTENT} has contents of accepted mail",
             remedy=f"Restore {DATABASE} from a backup, or move the contents away to start empty.",
         )
+
+
+def refuse_unfinished(directory: Path) -> None:
+    """What `replacing` was doing is to be finished by it alone."""
+    if (directory / RECOVERING / COMPLETE).exists():
+        raise SpoolDamaged(f"a recovery of {directory} was cut short", remedy="Finish it: relay spool recover")
 
 
 def _requeue(connection: sqlite3.Connection, now: float) -> int:

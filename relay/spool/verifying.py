@@ -37,11 +37,12 @@ _IS_ASIDE = "Set aside. To have it looked at again: relay queue release {id}; to
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """message: a queue id, "" where it is no message's. what, remedy: sentences."""
+    """message: a queue id, "" where it is no message's. what, remedy: sentences. is_aside: it is set aside already."""
 
     message: str
     what: str
     remedy: str = failure.DAMAGED
+    is_aside: bool = False
 
 
 @dataclass(slots=True)
@@ -58,11 +59,20 @@ class Verified:
     damages: list[Damage] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
 
+    @property
+    def is_to_be_recovered(self) -> bool:
+        """Anything is damaged but what is set aside already."""
+        aside = {each.message for each in self.damages if each.is_aside}
+        return any(each.message not in aside for each in self.damages)
 
-def verify(directory: Path, *, shard: int, now: Callable[[], float] = time.time) -> Verified:
-    """directory: the spool's. Blocks. Raises SpoolVersion, SpoolError where the shard cannot be looked at."""
+
+def verify(directory: Path, *, shard: int, now: Callable[[], float] = time.time, by_owner: bool = False) -> Verified:
+    """directory: the spool's. by_owner: the caller has the lock. Blocks.
+
+    Raises SpoolVersion, SpoolError where the shard cannot be looked at.
+    """
     own = shard_directory(directory, shard)
-    path, owned = own / DATABASE, lock.is_held(own / "lock")
+    path, owned = own / DATABASE, not by_owner and lock.is_held(own / "lock")
     if not path.exists():
         raise SpoolError(f"{path} does not exist", remedy="Check server.spool in relay.toml, or start Relay once.")
     thorough = not owned or path.stat().st_size <= integrity.THOROUGH_OCTETS
@@ -125,7 +135,7 @@ class _Look:
             self._found.recipients += 1
             reason = stored.damage_of_recipient(tuple(fields), checksum)
             if damage is not None:
-                self._tell(fields[0], str(damage), _IS_ASIDE)
+                self._tell(fields[0], str(damage), _IS_ASIDE, is_aside=True)
             elif reason or not has_message:
                 self._tell(fields[0], reason or stored.NO_MESSAGE, _SET_ASIDE)
 
@@ -175,9 +185,9 @@ class _Look:
     def _column(self, name: str) -> str:
         return name if self._sums else "NULL"
 
-    def _tell(self, number: int, what: str, remedy: str) -> None:
+    def _tell(self, number: int, what: str, remedy: str, *, is_aside: bool = False) -> None:
         message = id_of(number, shard=self._shard)
-        one = Damage(message, what, remedy.format(id=message))
+        one = Damage(message, what, remedy.format(id=message), is_aside)
         if one not in self._found.damages[-1:]:  # once for recipients that share it
             self._found.damages.append(one)
 

@@ -151,3 +151,54 @@ def test_verify_changes_nothing(relay: Relay) -> None:
     before = path.read_bytes()
     assert relay("spool", "verify").code == 0
     assert path.read_bytes() == before
+
+
+# --- recover
+
+
+def test_recover_leaves_a_healthy_spool_alone_and_says_so(relay: Relay) -> None:
+    fill(relay)
+    answer = relay("spool", "recover")
+    assert (answer.code, answer.out) == (0, "shard 0: nothing is damaged, nothing was done\n")
+    assert relay.json("spool", "recover")[0]["damaged"] is False
+
+
+def test_recover_is_refused_while_a_server_owns_the_shard(relay: Relay) -> None:
+    fill(relay)
+    with owner(relay):
+        answer = relay("spool", "recover")
+    assert answer.code == os.EX_TEMPFAIL
+    assert f"belongs to process {os.getpid()}" in answer.err and "Stop that process first" in answer.err
+
+
+def test_recover_names_what_the_journal_knows_and_nothing_is_left_of(relay: Relay) -> None:
+    large = fill(relay)
+    run_in_shard(relay, "DELETE FROM recipient WHERE message = ? AND position = 1", number_of(large, shard=0))
+    of_page(relay, large)
+    answer = relay("spool", "recover", "--shard", "0", "--json")
+    (value,) = answer.json
+    assert answer.code == os.EX_DATAERR and value["damaged"]
+    lost = {each["id"]: each for each in value["lost"]}
+    assert lost[large]["recipients"] == ["b@two.example"] and lost[large]["sender"] == "shop@example.com"
+    assert lost[large]["accepted_at"]
+    assert Path(value["original"], "queue.db").exists()
+    left = {(entry["id"], entry["recipient"]) for entry in relay.json("queue", "list")}
+    assert value["recipients"] == len(left) > 15
+    assert left.isdisjoint((each["id"], to) for each in value["lost"] for to in each["recipients"])
+    assert relay("spool", "recover").out == "shard 0: nothing is damaged, nothing was done\n"
+    assert relay("spool", "verify").code == (os.EX_DATAERR if value["set_aside"] else 0)
+
+
+def test_recover_says_to_people_what_is_lost(relay: Relay) -> None:
+    large = fill(relay)
+    run_in_shard(relay, "DELETE FROM recipient WHERE message = ?", number_of(large, shard=0))
+    answer = relay("spool", "recover")
+    assert answer.code == os.EX_DATAERR
+    assert f"lost: {large}, accepted " in answer.out
+    assert "from shop@example.com for a@one.example, b@two.example" in answer.out
+
+
+def test_recover_of_a_shard_that_does_not_exist_says_which_there_are(relay: Relay) -> None:
+    fill(relay)
+    answer = relay("spool", "recover", "--shard", "7")
+    assert answer.code == os.EX_NOUSER and "There are: 0" in answer.err
