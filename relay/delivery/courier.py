@@ -22,7 +22,7 @@ from relay.delivery.routing import Direct, Smarthost
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
 from relay.delivery.window import Window
-from relay.errors import NotFound, SpoolError
+from relay.errors import MessageDamaged, NotFound, SpoolError
 from relay.metrics import Metrics
 from relay.smtpclient import OutgoingContent, TransactionResult
 from relay.spool import Spool
@@ -238,8 +238,8 @@ class Couriers:
             return line, True
         try:
             result = await self._transact(job, line)
-        except NotFound:
-            self._window.forget(job.recipients)  # cancelled while it waited
+        except (NotFound, MessageDamaged):
+            self._window.forget(job.recipients)  # cancelled while it waited, or set aside for an operator to see
             return line, True
         except SpoolError as error:
             self._unreadable(site, job, line, error)

@@ -19,8 +19,8 @@ from itertools import count
 from pathlib import Path
 
 from relay.errors import SpoolError, SpoolVersion
-from relay.journal.encoding import COLUMNS, flattened, placeholders, row
-from relay.journal.failure import translated
+from relay.journal.encoding import COLUMNS, decode, flattened, placeholders, row
+from relay.journal.failure import Damaged, translated
 from relay.mail import queue_id
 from relay.mail.event import Event
 
@@ -166,6 +166,31 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             check_version(connection, path)
             connection.execute("BEGIN")
             yield connection if _version(connection) else None
+
+
+def damages(path: Path) -> list[str]:
+    """What SQLite finds wrong with a file, and events that cannot be understood. Raises SpoolError, SpoolVersion."""
+    try:
+        with reading(path) as connection:
+            if connection is None:
+                return []
+            found = [str(text) for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+            return found or _undecoded(connection)
+    except Damaged as error:
+        return [error.text]
+
+
+def _undecoded(connection: sqlite3.Connection) -> list[str]:
+    count = sum(not _is_event(octets) for (octets,) in connection.execute("SELECT event FROM event"))
+    return [f"{count} of its events cannot be understood"] if count else []
+
+
+def _is_event(octets: bytes) -> bool:
+    try:
+        decode(octets)
+    except ValueError:
+        return False
+    return True
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:

@@ -36,6 +36,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 5.0  # a reader that recovers the WAL after a crash locks it for moments only
 WAL_LIMIT = 16 * 1024 * 1024  # octets of WAL file that a large import may leave behind
 POLL_SECONDS = 0.005
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def schema(name: str) -> tuple[str, ...]:
@@ -116,6 +117,18 @@ class Database:
         with translated(self.path), closing(_connect(self.path, mode="ro")) as connection:
             connection.execute("BEGIN")
             return question(connection)
+
+
+def damages(path: Path) -> list[str]:
+    """What SQLite finds wrong with a database; nothing if all is well. Blocks; changes nothing. Raises as `read`."""
+    with translated(path), closing(_connect(path, mode="ro")) as connection:
+        try:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            found = [str(error)]
+    return [text for text in found if text != "ok"]
 
 
 def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
@@ -216,7 +229,7 @@ def _from_sqlite(error: sqlite3.Error, path: Path) -> RelayError:
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _refused(path, str(error))
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+        case code if code in _DAMAGE:
             return SpoolError(f"{path} is damaged: {error}", remedy="Stop relay and restore this file from a backup.")
     return SpoolError(f"{path}: {error}", remedy="Look for disk errors in the kernel's log.")
 

@@ -79,6 +79,7 @@ class Gauges:
             ("queued", [each.queued for each in totals]),
             ("deferred", [each.deferred for each in totals]),
             ("held", [each.held for each in totals]),
+            ("damaged", [each.damaged for each in totals]),
         )
 
     def _age(self, totals: Sequence[StatusTotal]) -> float:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from relay.errors import SpoolError, SpoolFull
 from relay.spool import operations, rows
+from relay.spool.checksums import of_content
 from relay.spool.committer import RETRY_SECONDS, Committer
 from relay.spool.content import Kept, StoredContent, is_large, keep_inline
 from relay.spool.keeper import AllKept, Keeper
@@ -100,7 +101,9 @@ class Changes:
         if arrival.status == rows.FRESH and arrival.message.envelope.recipients:
             kept = arrival.kept
             path = None if kept.file is None else self._keeper.directory / kept.file
-            self._recent.add(arrival.message.id, StoredContent(kept.head, kept.body, path, kept.body_size))
+            checksum = None if path is None else of_content(arrival.number, kept.head, kept.body_checksum)
+            stored = StoredContent(kept.head, kept.body, path, kept.body_size, checksum)
+            self._recent.add(arrival.message.id, stored)
 
     # settle
 
@@ -170,10 +173,10 @@ class Changes:
 
     # the rest
 
-    async def make(self, work: Work[T], *, committed: Callable[[T], None] | None = None) -> T:
+    async def make(self, work: Work[T], *, committed: Callable[[T], None] | None = None, insists: bool = False) -> T:
         """Have any work committed."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._committer.submit(Operation(work, future, committed=committed))
+        self._committer.submit(Operation(work, future, committed=committed, insists=insists))
         return await future
 
     def return_claims(self, recipients: Iterable[QueuedRecipient]) -> "asyncio.Future[None]":

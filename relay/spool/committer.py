@@ -336,12 +336,11 @@ class Committer:
 
     def _break(self, error: Exception | None) -> None:
         self._state = State.BROKEN
-        text = f"the spool can no longer be trusted: {error}"
-        self.failure = SpoolError(text, remedy="Look at the disk; a restart recovers the spool.")
+        self.failure = failure.broken(error)
         log.critical("spool broken", extra={"error": str(error)})
         waiting, self._pending = self._pending, []
         for operation in waiting:
             # Whether it is on disk cannot be known; nothing it would need may be removed.
-            operation.fail(SpoolError(text, remedy=self.failure.remedy), undone=False)
+            operation.fail(SpoolError(self.failure.text, remedy=self.failure.remedy), undone=False)
         self.broken.set()
         self._idle.set()

@@ -12,9 +12,12 @@ may stand in a `finally`. What a crash leaves behind is removed when the spool i
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
+from zlib import crc32
 
+from relay.errors import SpoolDamaged
 from relay.spool.failure import translated
 from relay.spool.steps import Reached, Step
 
@@ -23,14 +26,15 @@ CHUNK_OCTETS = 256 * 1024
 
 
 class IncomingFile:
-    """The octets of one body being written to disk. `size`: octets written so far."""
+    """The octets of one body being written to disk. `size`, `checksum`: of the octets written so far."""
 
-    __slots__ = ("_descriptor", "_owned_by_spool", "path", "size")
+    __slots__ = ("_descriptor", "_owned_by_spool", "checksum", "path", "size")
 
     def __init__(self, path: Path) -> None:
         """Raises SpoolFull, SpoolError."""
         self.path = path
         self.size = 0
+        self.checksum = 0
         self._owned_by_spool = False
         with translated(f"{path} cannot be made"):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -42,6 +46,7 @@ class IncomingFile:
             while rest:
                 written = os.write(self._descriptor, rest)
                 self.size += written
+                self.checksum = crc32(rest[:written], self.checksum)
                 rest = rest[written:]
 
     def sync(self) -> None:
@@ -85,31 +90,49 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """A content as it is kept: `body`, or the file at `path`. body_size: octets of the body either way."""
+    """A content as it is kept: `body`, or the file at `path`. body_size: octets of the body either way.
+
+    checksum: `checksums.of_content`; None where it is not known.
+    """
 
     head: bytes
     body: bytes
     path: Path | None
     body_size: int
+    checksum: int | None = field(default=None, compare=False)
 
     def chunks(self, size: int = CHUNK_OCTETS) -> Iterator[bytes]:
-        """The body in pieces of at most `size` octets; reads the file with blocking calls. Raises SpoolError."""
+        """The body in pieces of at most `size` octets; reads the file with blocking calls.
+
+        Raises SpoolDamaged if there is none, SpoolError.
+        """
         if self.path is None:
             for start in range(0, len(self.body), size):
                 yield self.body[start : start + size]
             return
-        with translated(f"{self.path} cannot be read"), self.path.open("rb", buffering=0) as file:
+        with translated(f"{self.path} cannot be read"), _opened(self.path) as file:
             while chunk := file.read(size):
                 yield chunk
 
 
+def _opened(path: Path) -> FileIO:
+    try:
+        return FileIO(path)
+    except FileNotFoundError as error:
+        raise SpoolDamaged(f"{path} is missing") from error
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How a content is kept: body here, or the file of that name in the shard's content directory."""
+    """How a content is kept: body here, or the file of that name in the shard's content directory.
+
+    body_checksum: crc32 of the body.
+    """
 
     head: bytes
     body: bytes
     body_size: int
+    body_checksum: int
     file: str | None = None
 
 
@@ -119,7 +142,7 @@ def is_large(content: Content) -> bool:
 
 
 def keep_inline(content: Content) -> Kept:
-    return Kept(content.head, content.body, len(content.body))
+    return Kept(content.head, content.body, len(content.body), crc32(content.body))
 
 
 def keep_in_file(content: Content, *, new: Path, reached: Reached) -> Kept:
@@ -138,7 +161,7 @@ def keep_in_file(content: Content, *, new: Path, reached: Reached) -> Kept:
         raise
     finally:
         file.close()
-    return Kept(content.head, b"", file.size, file.path.name)
+    return Kept(content.head, b"", file.size, file.checksum, file.path.name)
 
 
 def remove_file(path: Path) -> None:
