@@ -19,6 +19,15 @@ DISK_TROUBLE = "Look at the disk (dmesg, SMART) and at the owner and mode of the
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 # SHMSIZE: the wal-index could not grow, which is the same lack of room met in another file.
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+# A write, or a sync, of the log or of the database that the disk did not do.
+_UNWRITTEN = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    }
+)
 # Primary codes of failures that concern the statement, or that pass: the database is as it was.
 _PASSING = frozenset(
     {
@@ -58,6 +67,11 @@ def translate(error: Exception, *, doing: str) -> SpoolError:
 
 def is_full(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", None) in _FULL_CODES
+
+
+def is_unwritten(error: sqlite3.Error) -> bool:
+    """Whether a commit failed so that its transaction is undone, and only writing all of the log anew is a cure."""
+    return getattr(error, "sqlite_errorcode", None) in _UNWRITTEN
 
 
 def is_lasting(error: sqlite3.Error) -> bool:

@@ -7,8 +7,8 @@
     disk.heal()
 
 A call that fails does nothing: what was to be written or synced is not. The kernel's own pages stay as they are, so a
-later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. failing_disk.c says
-what the rules mean; `build` compiles it with gcc when it is newer than what was built.
+later sync succeeds in earnest; what a real kernel loses is shown by tests/spool/test_lost_writes.py. The rules are in
+failing_disk.c; `build` compiles it with gcc when it is newer than what was built.
 """
 
 import fcntl
@@ -31,9 +31,9 @@ KILL = -1  # an outcome: the process ends there, as by kill -9
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), "*" for
-    any. outcome: an errno, KILL, or 0 to go on. after: calls that pass first. times: calls that are met then, 0 for
-    all. stall: seconds to wait before the outcome.
+    """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), with "$"
+    its end, "*" for any. outcome: an errno, KILL, or 0 to go on. after: calls that pass first. times: calls that are
+    met then, 0 for all. stall: seconds to wait before the outcome.
     """
 
     call: str
