@@ -29,7 +29,7 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
         "queue": _queue(here),
         "domains": _domains(here),
         "trouble": _trouble(owners),
-        "disk": _disk(here),
+        "disk": _disk(here) | {"cures": sum(answer["cures"] for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
     }
@@ -185,7 +185,8 @@ def _is_shown(word: str, entry: dict[str, Any]) -> bool:
 def _disk_words(disk: dict[str, Any]) -> str:
     share = disk["free"] / (disk["total"] or 1)
     low = "; too little: clients get 452" if disk["low"] else ""
-    return f"{printing.size(disk['free'])} free ({share:.0%}){low}"
+    failed = f"; it failed {printing.count(disk['cures'], 'commit')} since the start" if disk["cures"] else ""
+    return f"{printing.size(disk['free'])} free ({share:.0%}){low}{failed}"
 
 
 def _certificate_words(certificate: dict[str, Any]) -> str:

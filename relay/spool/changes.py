@@ -6,13 +6,14 @@ claimed is given back, so that it is due; nothing stays claimed by nobody.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from relay.errors import SpoolError, SpoolFull
+from relay.errors import SpoolError
 from relay.spool import operations, rows
 from relay.spool.checksums import of_content
 from relay.spool.committer import RETRY_SECONDS, Committer
@@ -29,6 +30,8 @@ from relay.spool.values import NewMessage, QueuedRecipient, Settled, Settlement
 T = TypeVar("T")
 
 Claimed = tuple[QueuedRecipient, ...]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,9 @@ class Changes:
         self, caller: Caller, number: int, settlement: Settlement, kept: AllKept | None, failure: Exception | None
     ) -> None:
         if kept is None:
-            if isinstance(failure, SpoolFull) and self._committer.is_usable:
+            if isinstance(failure, SpoolError) and self._committer.is_usable:
+                log.error("report not written yet", extra={"error": str(failure)})
+                # Under another name, as every time: what an fsync has failed is not synced again.
                 self._loop.call_later(RETRY_SECONDS, self._keep_reports, caller, number, settlement)
             else:
                 tell(caller.future, failure or SpoolError("a content was not kept"))

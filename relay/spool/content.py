@@ -11,7 +11,7 @@ may stand in a `finally`. What a crash leaves behind is removed when the spool i
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -26,13 +26,16 @@ CHUNK_OCTETS = 256 * 1024
 
 
 class IncomingFile:
-    """The octets of one body being written to disk. `size`, `checksum`: of the octets written so far."""
+    """The octets of one body being written to disk. `size`, `checksum`: of the octets written so far. era: its
+    directory's, when its name was made there (`Keeper`).
+    """
 
-    __slots__ = ("_descriptor", "_owned_by_spool", "checksum", "path", "size")
+    __slots__ = ("_descriptor", "_owned_by_spool", "checksum", "era", "path", "size")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, era: int = 0) -> None:
         """Raises SpoolFull, SpoolError."""
         self.path = path
+        self.era = era
         self.size = 0
         self.checksum = 0
         self._owned_by_spool = False
@@ -65,6 +68,13 @@ class IncomingFile:
         if not self._owned_by_spool:
             self.close()
             remove_file(self.path)
+
+    def rename(self, name: str) -> None:
+        """Another name in the same directory: its entry is written anew. Raises SpoolFull, SpoolError."""
+        new = self.path.with_name(name)
+        with translated(f"{self.path} cannot be renamed"):
+            self.path.rename(new)
+        self.path = new
 
     def hand_to_spool(self) -> None:
         """From here on the spool keeps or removes the file; for `Spool.accept` only."""
@@ -145,16 +155,20 @@ def keep_inline(content: Content) -> Kept:
     return Kept(content.head, content.body, len(content.body), crc32(content.body))
 
 
-def keep_in_file(content: Content, *, new: Path, reached: Reached) -> Kept:
-    """Have the body in a file that is on disk with its name; blocks. Raises SpoolFull, SpoolError, leaving no file."""
-    file = content.file or IncomingFile(new)
+def keep_in_file(content: Content, *, new: Path, era: int, sync_names: Callable[[], None], reached: Reached) -> Kept:
+    """Have the body in a file that is on disk with its name; blocks. Raises SpoolFull, SpoolError, leaving no file.
+
+    new: the name for what is no file yet, and for one that was made in an earlier era.
+    """
+    file = content.file or IncomingFile(new, era=era)
     try:
         if content.file is None:
             file.write(content.body)
         file.sync()
         reached(Step.CONTENT_SYNCED)
-        with translated(f"{file.path.parent} cannot be synced"):
-            sync_directory(file.path.parent)
+        if file.era != era:
+            file.rename(new.name)
+        sync_names()
         reached(Step.DIRECTORY_SYNCED)
     except BaseException:
         remove_file(file.path)

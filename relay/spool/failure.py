@@ -21,6 +21,15 @@ DAMAGED = "Stop Relay, then: relay spool recover, which saves all that can be re
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 # SHMSIZE: the wal-index could not grow, which is the same lack of room met in another file.
 _FULL_CODES = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE})
+# A write, or a sync, of the log or of the database that the disk did not do.
+_UNWRITTEN = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_FSYNC,
+        sqlite3.SQLITE_IOERR_DIR_FSYNC,
+        sqlite3.SQLITE_IOERR_TRUNCATE,
+    }
+)
 # Primary codes of failures that concern the statement, or that pass: the database is as it was.
 _PASSING = frozenset(
     {
@@ -68,6 +77,11 @@ def is_damage(error: BaseException | None) -> bool:
     """Whether the database is found to be other than SQLite wrote it."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_unwritten(error: sqlite3.Error) -> bool:
+    """Whether a commit failed so that its transaction is undone, and only writing all of the log anew is a cure."""
+    return getattr(error, "sqlite_errorcode", None) in _UNWRITTEN
 
 
 def is_lasting(error: sqlite3.Error) -> bool:

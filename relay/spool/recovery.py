@@ -3,9 +3,11 @@
 A claim lived in the memory of a process that is gone, so all that was fresh is due now. What was about to be sent at
 most once is doubtful: it is not due, and is given out apart (`Spool.in_doubt`). Content files no row knows are
 removed: they were still coming in, or their message had ended; unless a row misses its file, for then a name may have
-been damaged, and one of them may be it. Before anything is acknowledged anew, all of the write-ahead log is written
-into the database and synced, so that nothing rests on an fsync that failed for the process before (SQLite's checksums
-keep out what never reached the disk). A database that is damaged is refused, and nothing changed (`integrity`).
+been damaged, and one of them may be it. A database that is damaged is refused, and nothing changed (`integrity`).
+
+Before anything is acknowledged anew, all of the write-ahead log is written into the database and synced (`relay.wal`),
+so that nothing rests on an fsync that failed for the process before. While another process has the database open that
+cannot be done, and the shard is not opened.
 """
 
 # ruff: noqa: S608  what is put into SQL here are constants of ours; values are bound
@@ -20,6 +22,7 @@ from relay.errors import SpoolDamaged, SpoolError
 from relay.spool import database, failure, integrity, rows
 from relay.spool.content import sync_directory
 from relay.spool.lock import Lock
+from relay.wal import write_anew
 
 DATABASE = "queue.db"
 CONTENT = "content"
@@ -60,16 +63,20 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def recover(directory: Path, lock: Lock, *, now: Callable[[], float]) -> Recovered:
-    """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolDamaged, SpoolFull, SpoolError."""
+    """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolDamaged, SpoolFull, SpoolError,
+    Unavailable.
+    """
     path = directory / DATABASE
     refuse_unfinished(directory)
     refuse_contents_alone(directory)
     database.refuse_foreign(path)
     integrity.refuse_damaged(path)
+    with failure.translated(f"{path} cannot be recovered"):
+        write_anew(path)
     connection = database.open_for_writing(path)
     try:
         with failure.translated(f"{path} cannot be recovered"):
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # of what was made just now
             requeued = _requeue(connection, now())
             removed = _remove_orphans(connection, directory / CONTENT)
             sync_directory(directory)

@@ -5,8 +5,9 @@ A recipient is given out by `accept(hand_over=True)` or `due`; who has it must r
 ends that with `settle` or `give_back`. If the process dies, everything not settled is due at the next `open`.
 
 Errors: SpoolFull, nothing was kept, try later (`settle` and `give_back` wait for room instead: what has happened must
-be recorded). SpoolError, the shard is broken or closed; `broken` is set when it is broken, and only a new process
-that opens it again is a cure.
+be recorded). SpoolError, the disk failed what was asked, and nothing was kept (`settle` and `give_back` try again,
+after what they rest on was written anew); or the shard is broken or closed. `broken` is set when it is broken, and only
+to open it again is a cure.
 """
 
 import secrets
@@ -146,8 +147,8 @@ class Spool:
         return self._changes.accept(message, hand_over=hand_over)
 
     def settle(self, settlement: Settlement, *, hand_over: bool = False) -> Coroutine[Any, Any, Settled]:
-        """Outcomes, their events, suppressions and reports in one step. Raises SpoolError; waits while there is no
-        room.
+        """Outcomes, their events, suppressions and reports in one step. Raises SpoolError when broken; waits while
+        there is no room or the disk fails.
 
         A recipient that is no longer there is left out and named in what is returned; if none is there, nothing at all
         is done. hand_over: the caller takes the reports' recipients; otherwise they are due.
@@ -162,12 +163,13 @@ class Spool:
     async def intend(self, message_id: str, positions: Sequence[int]) -> tuple[int, ...]:
         """Before sending at most once: if nothing follows, these end in doubt. Returns those not there to be sent.
 
-        Raises SpoolFull, SpoolError.
+        Raises SpoolError when broken; waits while there is no room.
         """
         number = number_of(message_id, shard=self.shard)
         if number is None:
             return tuple(positions)
-        return await self._changes.make(partial(operations.intend, number=number, positions=positions))
+        work = partial(operations.intend, number=number, positions=positions)
+        return await self._changes.make(work, insists=True)
 
     async def record(self, events: Sequence[Event]) -> None:
         """Events that change nothing here, such as a refusal at submission. Raises SpoolFull, SpoolError."""

@@ -32,9 +32,10 @@ _DEFER = (
     f"UPDATE recipient SET status = iif(status = {rows.HELD}, {rows.HELD}, {rows.QUEUED}), attempts = attempts + ?,"
     " due_at = ?, delay_reported = max(delay_reported, ?), last_reply = ? WHERE message = ? AND position = ?"
 )
+# Again by the same owner: its connection was lost before anything was sent.
 _INTEND = (
     f"UPDATE recipient SET status = {rows.INTENDED}"
-    f" WHERE message = ? AND position = ? AND status IN ({rows.FRESH}, {rows.QUEUED})"
+    f" WHERE message = ? AND position = ? AND status IN ({rows.FRESH}, {rows.QUEUED}, {rows.INTENDED})"
 )
 _GIVE_BACK = (
     f"UPDATE recipient SET status = {rows.QUEUED}, due_at = ? WHERE message = ? AND position = ?"

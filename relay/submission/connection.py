@@ -288,7 +288,7 @@ class Connection(SMTP):
             self.transport.abort()
 
     def _lost(self) -> None:
-        """May be told twice: by the loop, and by a handshake that failed. Whatever fails, a drain must not wait for it."""
+        """May be told twice: by the loop, and by a handshake that failed. Whatever fails, no drain waits for it."""
         self.transport = None
         try:
             self._leave_session()

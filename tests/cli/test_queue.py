@@ -292,9 +292,7 @@ def damage_one(relay: Relay) -> str:
     """The id of a message with two recipients, set aside because its sender is another."""
     two, *_ = fill(relay)
     with closing(sqlite3.connect(relay.spool / "shard-0" / "queue.db")) as connection, connection:
-        connection.execute(
-            "UPDATE message SET sender = 'x@example.com' WHERE number = ?", (number_of(two, shard=0),)
-        )
+        connection.execute("UPDATE message SET sender = 'x@example.com' WHERE number = ?", (number_of(two, shard=0),))
 
     async def read(spool: Spool) -> None:
         await spool.due(until=time.time(), limit=10)

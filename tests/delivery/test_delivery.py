@@ -287,6 +287,20 @@ async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path)
         assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.EXPIRED]
 
 
+async def test_an_unknown_outcome_of_the_last_attempt_is_told_as_unknown(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"END": [Act.DROP, Act.DROP]})
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("x@dest.example", sender="back@other.example", expires_at=time.time() + 0.5)
+        await relay.until("back@other.example", Kind.DELIVERED)
+        events = await relay.of("x@dest.example")
+        assert kinds(events) == [Kind.UNKNOWN, Kind.UNKNOWN]
+        assert "not tried again (its time is over)" in events[-1].detail
+        assert b"its time is over" in mx.messages[-1].content.replace(b"\r\n", b" ")
+
+
 async def test_mail_of_a_site_that_does_not_answer_waits_on_disk_and_climbs_no_ladder(
     nameserver: str, tmp_path: Path
 ) -> None:

@@ -196,7 +196,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def intend(self, data: st.DataObject) -> None:
         key, entry, _ = self.pick(data)
-        may = bool(not entry.held_at and not entry.intended)
+        may = not entry.held_at
         assert self.run(self.spool.intend(key[0], (key[1],))) == (() if may else (key[1],))
         if may:
             entry.intended, entry.fresh = True, False
