@@ -2,8 +2,11 @@
 
 import asyncio
 import errno
+import os
+import signal
 from contextlib import suppress
 from itertools import product
+from pathlib import Path
 
 from tests.faults.house import House
 from tests.faults.place import Cut, Small
@@ -13,6 +16,8 @@ from tests.peers.failing_disk import LIE, Rule, stall
 
 WAL_FRAME = 24 + 4096
 STALL = 5.0  # seconds
+PAGE = 4096
+WAITING = 40  # messages, when a shard is damaged
 FAILING_CALLS = ("fdatasync", "fsync", "write", "open", "ftruncate", "fallocate", "rename")
 FAILURES = tuple(product(FAILING_CALLS, (errno.EIO, errno.ENOSPC)))
 IN_SHARD = "/shard-"
@@ -43,6 +48,45 @@ async def tear(house: House, _: int) -> None:
         for shard in house.place.spool.glob("shard-*/content"):
             (shard / f"torn{house.random.randrange(10**9)}").write_bytes(b"half a bo")
         await house.server.start()
+
+
+async def damage(house: House, number: int) -> None:
+    """Mail waits, the server is stopped, and a shard is not as it was written. What is refused is recovered."""
+    house.receiver.become(Mood.SAYS_421, where=Step.MAIL)
+    await house.acknowledges(WAITING)
+    async with house.fault():
+        await house.server.stop()
+        databases = sorted(house.place.spool.glob("shard-*/queue.db"))
+        DAMAGES[number % len(DAMAGES)](house, house.random.choice(databases))
+        await house.server.launch()
+        try:
+            await house.server.until_ready()
+        except Failed:
+            house.server.signal(signal.SIGTERM)
+            await house.server.ended()
+            await house.recover()
+            await house.server.start()
+        house.receiver.become(Mood.ORDERLY)
+
+
+def flip_a_bit(house: House, database: Path) -> None:
+    octets = bytearray(database.read_bytes())
+    octets[house.random.randrange(len(octets))] ^= 1 << house.random.randrange(8)
+    database.write_bytes(octets)
+
+
+def garble_a_page(house: House, database: Path) -> None:
+    octets = bytearray(database.read_bytes())
+    at = house.random.randrange(len(octets) // PAGE) * PAGE
+    octets[at : at + PAGE] = house.random.randbytes(PAGE)
+    database.write_bytes(octets)
+
+
+def cut_the_last_page(_: House, database: Path) -> None:
+    os.truncate(database, max(0, database.stat().st_size - PAGE // 2))
+
+
+DAMAGES = (flip_a_bit, garble_a_page, cut_the_last_page)
 
 
 async def fill_while_accepting(house: House, _: int) -> None:

@@ -20,6 +20,7 @@ class Where(Enum):
 class Fault:
     """short, long: rounds. in_flight: seconds, as the ledger takes it; below zero, nothing may come twice. orderly:
     every client hears what became of its message. shim: whether system calls are to be tampered with.
+    damages: what was on the disk is not any more, so what cannot be saved is to be named, and events may be missing.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Fault:
     at_most_once: bool = False
     orderly: bool = False
     shim: bool = False
+    damages: bool = False
 
 
 FAULTS = (
@@ -47,6 +49,7 @@ FAULTS = (
     Fault("reload", "SIGHUP", processes.reload, 3, 50, in_flight=-1.0, orderly=True),
     Fault("power", "power cut", disk.cut_power, 4, 200, where=Where.CUT),
     Fault("tear", "a torn page in the log, half a body", disk.tear, 2, 30),
+    Fault("damage", "a flipped bit, a garbled page, a torn end", disk.damage, 3, 60, damages=True),
     Fault(
         "full-accept", "disk full while accepting", disk.fill_while_accepting, 2, 20, where=Where.SMALL, in_flight=-1.0
     ),
