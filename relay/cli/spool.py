@@ -13,9 +13,11 @@ from relay.errors import NotFound
 if TYPE_CHECKING:
     from relay.spool import Damage, Verified
 
-app = typer.Typer(help="What is on disk: verify it, save what is left of it.", no_args_is_help=True)
+app = typer.Typer(help="What is on disk: verify it, save what is left of it, copy it.", no_args_is_help=True)
 
 Shard = Annotated[int | None, typer.Option("--shard", metavar="N", help="This one alone.")]
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Not there yet, or empty.")]
 
 _COUNTED = ("messages", "recipients", "contents", "events")
 _RESTORE = "Stop Relay and restore it from a backup."
@@ -55,6 +57,25 @@ def recover(context: typer.Context, shard: Shard = None, as_json: options.Json =
     if as_json:
         printing.as_json(found)
     return os.EX_DATAERR if any(each["lost"] for each in found) else os.EX_OK
+
+
+@app.command()
+def backup(context: typer.Context, directory: Directory, as_json: options.Json = False) -> int:
+    """Copy the spool and relay.toml, while the server runs or not, so that they can be put in place elsewhere."""
+    from relay.cli.spool_backup import lines, make
+
+    value = make(invocation.of(context), directory.absolute(), told=_no_word if as_json else printing.note)
+    if as_json:
+        printing.as_json(value)
+    else:
+        for line in lines(value):
+            printing.line(line)
+    damaged = value["left_out"] or any(each["missing_files"] for each in value["shards"].values())
+    return os.EX_DATAERR if damaged else os.EX_OK
+
+
+def _no_word(_: str) -> None:
+    """Programs are told at the end."""
 
 
 def _chosen(here: invocation.Invocation, shard: int | None) -> list[int]:

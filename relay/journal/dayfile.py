@@ -200,6 +200,14 @@ def damages(path: Path) -> list[str]:
         return [error.text]
 
 
+def copy(path: Path, target: Path) -> None:
+    """One moment's state into a file that is not there yet, and on disk. Raises SpoolError, SpoolVersion."""
+    with translated(path), closing(_connect(path, mode="ro")) as source, closing(sqlite3.connect(target)) as made:
+        check_version(source, path)
+        source.backup(made)
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def _undecoded(connection: sqlite3.Connection) -> list[str]:
     count = sum(not _is_event(octets) for (octets,) in connection.execute("SELECT event FROM event"))
     return [f"{count} of its events cannot be understood"] if count else []

@@ -172,6 +172,20 @@ def damages(path: Path) -> list[str]:
     return [text for text in found if text != "ok"]
 
 
+def copy(path: Path, target: Path, *, patience: float = 30.0) -> None:
+    """One moment's state, under the lock that every change takes, into a file that is not there yet; on disk when it
+    returns. Blocks. Raises as `write`.
+    """
+    with (
+        translated(path),
+        exclusive(path, patience=patience),
+        closing(_connect(path, mode="ro")) as source,
+        closing(sqlite3.connect(target)) as made,
+    ):
+        source.backup(made)
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
     """Bring a file to version len(scripts), each step with its version number in one transaction."""
     version = int(connection.execute("PRAGMA user_version").fetchone()[0])

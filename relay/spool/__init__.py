@@ -6,6 +6,7 @@ crash everything not settled is due again. Only this package knows how mail is k
 """
 
 from relay.spool.content import INLINE_OCTETS, Content, IncomingFile, StoredContent
+from relay.spool.copying import Copied, copy_shard
 from relay.spool.lock import Lock
 from relay.spool.measures import Measures
 from relay.spool.reader import SpoolReader
@@ -36,6 +37,7 @@ __all__ = [
     "INLINE_OCTETS",
     "Change",
     "Content",
+    "Copied",
     "Cursor",
     "Damage",
     "DomainTotal",
@@ -61,6 +63,7 @@ __all__ = [
     "StoredContent",
     "Totals",
     "Verified",
+    "copy_shard",
     "recover_shard",
     "refuse_foreign",
     "shards_in",

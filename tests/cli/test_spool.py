@@ -1,6 +1,7 @@
 """cli.spool: what is on disk is looked at, saved and copied, with a server and without one."""
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -202,3 +203,72 @@ def test_recover_of_a_shard_that_does_not_exist_says_which_there_are(relay: Rela
     fill(relay)
     answer = relay("spool", "recover", "--shard", "7")
     assert answer.code == os.EX_NOUSER and "There are: 0" in answer.err
+
+
+# --- backup
+
+
+@pytest.mark.parametrize("running", [pytest.param(True, id="beside an owner"), pytest.param(False, id="with none")])
+@pytest.mark.parametrize("exists", [pytest.param(True, id="into an empty directory"), pytest.param(False, id="new")])
+def test_a_backup_has_the_whole_spool_and_can_be_verified(relay: Relay, running: bool, exists: bool) -> None:
+    large = fill(relay)
+    relay("suppression", "add", "gone@example.org")
+    made = relay.directory / "backup"
+    if exists:
+        made.mkdir(mode=0o700)
+    with owner(relay) if running else nullcontext():
+        value = relay.json("spool", "backup", str(made))
+        assert value["shards"] == {"0": {"messages": 21, "recipients": 22, "missing_files": []}}
+        listed = relay.json("queue", "list")
+    assert sorted(path.name for path in made.iterdir()) == ["SHA256SUMS", "manifest.json", "relay.toml", "spool"]
+    assert (made / "relay.toml").read_bytes() == relay.config.read_bytes()
+    assert {oct(path.stat().st_mode & 0o777) for path in made.rglob("*") if path.is_file()} == {"0o600"}
+    assert {oct(path.stat().st_mode & 0o777) for path in (made, *made.rglob("*")) if path.is_dir()} == {"0o700"}
+    shutil.rmtree(relay.spool)
+    shutil.copytree(made / "spool", relay.spool)
+    assert relay.json("spool", "verify")["damages"] == 0
+    assert relay.json("queue", "list") == listed
+    assert relay.json("suppression", "list")[0]["address"] == "gone@example.org"
+    (file,) = (relay.spool / "shard-0" / "content").iterdir()
+    assert file.read_bytes() == LARGE
+    assert [event["id"] for event in relay.json("log", "show", large)] == [large] * 2
+    with closing(sqlite3.connect(relay.spool / "registry.db")) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_backup_is_not_written_over_anything(relay: Relay) -> None:
+    fill(relay)
+    made = relay.directory / "backup"
+    made.mkdir()
+    (made / "old").touch()
+    answer = relay("spool", "backup", str(made))
+    assert answer.code == os.EX_USAGE and "is not empty" in answer.err
+    assert relay("spool", "backup", str(relay.spool / "inside")).code == os.EX_USAGE
+    assert [path.name for path in relay.directory.iterdir() if "incomplete" in path.name] == []
+
+
+def test_what_cannot_be_copied_leaves_no_backup(relay: Relay) -> None:
+    of_page(relay, fill(relay))
+    os.truncate(relay.spool / "shard-0" / "queue.db", 40960)
+    answer = relay("spool", "backup", str(relay.directory / "backup"))
+    assert answer.code == os.EX_DATAERR and "relay spool recover" in answer.err
+    assert [path.name for path in relay.directory.iterdir() if "backup" in path.name] == []
+
+
+def test_a_damaged_journal_day_is_left_out_and_told_of(relay: Relay) -> None:
+    fill(relay)
+    (relay.spool / "shard-0" / "journal-2026-11-20.db").write_bytes(b"no database" * 1000)
+    answer = relay("spool", "backup", str(relay.directory / "backup"))
+    assert answer.code == os.EX_DATAERR and "left out: " in answer.out
+    assert not (relay.directory / "backup" / "spool" / "shard-0" / "journal-2026-11-20.db").exists()
+
+
+def test_a_message_whose_file_is_missing_is_in_the_backup_and_told_of(relay: Relay) -> None:
+    large = fill(relay)
+    name = the_file(relay).name
+    the_file(relay).unlink()
+    answer = relay("spool", "backup", str(relay.directory / "backup"))
+    assert answer.code == os.EX_DATAERR and name in answer.out
+    shutil.rmtree(relay.spool)
+    shutil.copytree(relay.directory / "backup" / "spool", relay.spool)
+    assert large in {entry["id"] for entry in relay.json("queue", "list")}
