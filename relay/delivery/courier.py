@@ -32,7 +32,9 @@ ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection 
 
 
 class Couriers:
-    """One worker's sites and connections. share: connections out that this worker may have."""
+    """One worker's sites and connections. share: connections out that this worker may have. steady: POSIX seconds that
+    never jump.
+    """
 
     def __init__(
         self,
@@ -45,7 +47,7 @@ class Couriers:
         spool: Spool,
         share: int,
         metrics: Metrics,
-        now: Callable[[], float],
+        steady: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._dialler = dialler
@@ -56,7 +58,7 @@ class Couriers:
         self._spool = spool
         self._share = share
         self._metrics = metrics
-        self._now = now
+        self._steady = steady
         self._tasks = tasks
         self._sites: dict[str, Site] = {}
         self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
@@ -113,7 +115,7 @@ class Couriers:
     def enqueue(self, site: Site, job: Job) -> None:
         site.add(job)
         # Where a courier is at work the site is being probed, and this job waits for what comes of it.
-        if site.governor.retry_at > self._now() and not site.couriers and not self._window.take_urge(job.domain):
+        if site.governor.retry_at > self._steady() and not site.couriers and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)
@@ -125,7 +127,7 @@ class Couriers:
 
     def sweep(self) -> None:
         """Close what has been idle too long or was closed by the other end; forget sites that nothing is known of."""
-        now = self._now()
+        now = self._steady()
         for site in list(self._sites.values()):
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
                 self._close_idle(site, line)
@@ -196,7 +198,7 @@ class Couriers:
 
     def _leave(self, site: Site, line: Line) -> None:
         if line.connection.usable and not self._stopped and line.messages < site.profile.messages_per_connection:
-            line.idle_since = self._now()
+            line.idle_since = self._steady()
             site.idle.append(line)
             self._idle[id(line)] = (site, line)
         else:
@@ -295,7 +297,7 @@ class Couriers:
         return None
 
     def _unreachable(self, site: Site, job: Job, outcome: Unreached) -> None:
-        site.governor.unreachable(now=self._now())
+        site.governor.unreachable(now=self._steady())
         site.last_error = outcome.detail
         self._settling.unreached(job, outcome.detail, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
         self._window.park(job.domain, until=site.governor.retry_at)

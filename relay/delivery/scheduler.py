@@ -45,7 +45,9 @@ class Lookup:
 
 
 class Scheduler:
-    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds."""
+    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds, `steady` such
+    as never jump.
+    """
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Scheduler:
         settling: Settling,
         settings: Delivery,
         now: Callable[[], float],
+        steady: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._spool = spool
@@ -68,6 +71,7 @@ class Scheduler:
         self._settling = settling
         self._settings = settings
         self._now = now
+        self._steady = steady
         self._tasks = tasks
         self.window = window
         self._lookups: dict[LookupKey, Lookup] = {}
@@ -92,7 +96,7 @@ class Scheduler:
         if self._stopped:
             return False
         domains = {recipient.domain for recipient in envelope.recipients}
-        return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._now())
+        return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._steady())
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail, just committed; its claims are ours from here on."""
@@ -173,13 +177,13 @@ class Scheduler:
     def _admit(self, row: QueuedRecipient) -> bool:
         if self.window.is_claimed((row.message.id, row.position)):
             return False
-        if self.window.admits(row.recipient.domain, now=self._now()):
+        if self.window.admits(row.recipient.domain, now=self._steady()):
             return True
         self.window.mark_more(row.recipient.domain)
         return False
 
     async def _refill(self) -> None:
-        for domain in self.window.readable(now=self._now(), limit=BATCH):
+        for domain in self.window.readable(now=self._steady(), limit=BATCH):
             if self._stopped or self.window.free <= 0:
                 return
             limit = self.window.per_domain + self.window.claimed_of(domain)
@@ -208,7 +212,7 @@ class Scheduler:
             return
         key = _lookup_key(way, job.domain)
         known = self._resolved.get(key)
-        if known is not None and known[1] > self._now():
+        if known is not None and known[1] > self._steady():
             self._couriers.enqueue(self._couriers.site(known[0], way), job)
             return
         self._look_up(key, way, job)
@@ -262,7 +266,7 @@ class Scheduler:
         return await self._destinations.of_domain(lookup.domain)
 
     def _remember(self, key: LookupKey, destination: Destination) -> None:
-        self._resolved[key] = (destination, self._now() + RESOLVED_FOR)
+        self._resolved[key] = (destination, self._steady() + RESOLVED_FOR)
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)

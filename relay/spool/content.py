@@ -44,13 +44,14 @@ class IncomingFile:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the page cache; does not wait for the disk. Raises SpoolFull, SpoolError."""
-        rest = memoryview(data)
-        with translated(f"{self.path} cannot be written"):
-            while rest:
-                written = os.write(self._descriptor, rest)
+        # An error keeps this frame alive: a view that was not released would keep its bytearray from being emptied.
+        done = 0
+        with translated(f"{self.path} cannot be written"), memoryview(data) as octets:
+            while done < len(octets):
+                with octets[done:] as rest:
+                    written = os.write(self._descriptor, rest)
+                    self.checksum = crc32(rest[:written], self.checksum)
                 self.size += written
-                self.checksum = crc32(rest[:written], self.checksum)
-                rest = rest[written:]
 
     def sync(self) -> None:
         """Wait until what was written is on disk; blocks. Raises SpoolFull, SpoolError."""
@@ -67,7 +68,7 @@ class IncomingFile:
         """Remove the file, unless the spool owns it by now. Safe to call again."""
         if not self._owned_by_spool:
             self.close()
-            remove_file(self.path)
+            remove_if_possible(self.path)
 
     def rename(self, name: str) -> None:
         """Another name in the same directory: its entry is written anew. Raises SpoolFull, SpoolError."""
@@ -171,7 +172,7 @@ def keep_in_file(content: Content, *, new: Path, era: int, sync_names: Callable[
         sync_names()
         reached(Step.DIRECTORY_SYNCED)
     except BaseException:
-        remove_file(file.path)
+        remove_if_possible(file.path)
         raise
     finally:
         file.close()
@@ -180,6 +181,12 @@ def keep_in_file(content: Content, *, new: Path, era: int, sync_names: Callable[
 
 def remove_file(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+def remove_if_possible(path: Path) -> None:
+    """What stays, no row knows; the next recovery removes it."""
+    with contextlib.suppress(OSError):
         path.unlink()
 
 

@@ -22,6 +22,7 @@ from relay.spool.content import (
     keep_in_file,
     keep_inline,
     remove_file,
+    remove_if_possible,
     sync_directory,
 )
 from relay.spool.disk import DiskThread
@@ -62,7 +63,8 @@ class Keeper:
             kept.extend(self._keep_one(content, name) for content, name in contents)
         except BaseException:
             for one in kept:
-                self._remove_now(one.file)
+                if one.file is not None:
+                    remove_if_possible(self.directory / one.file)
             raise
         return tuple(kept)
 
