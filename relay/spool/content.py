@@ -52,6 +52,7 @@ class IncomingFile:
                     written = os.write(self._descriptor, rest)
                     self.checksum = crc32(rest[:written], self.checksum)
                 self.size += written
+                done += written
 
     def sync(self) -> None:
         """Wait until what was written is on disk; blocks. Raises SpoolFull, SpoolError."""
