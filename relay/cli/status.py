@@ -29,7 +29,7 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
         "queue": _queue(here),
         "domains": _domains(here),
         "trouble": _trouble(owners),
-        "disk": _disk(here) | {"cures": sum(answer["cures"] for answer in owners.values() if answer)},
+        "disk": _disk(here) | {"cures": sum(answer.get("cures", 0) for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
     }

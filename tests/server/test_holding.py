@@ -174,7 +174,7 @@ async def leave_in(holding: Holding, recipient: str) -> None:
 async def test_status_tells_what_is_only_in_memory(tmp_path: Path, logbook: Logbook) -> None:
     async with household(config(tmp_path), logbook) as house:
         await house.parts.holdings[0].start()
-        assert await call(tmp_path, 0, "status", {}) == {"in_memory": 0, "at_work": 0, "sites": []}
+        assert await call(tmp_path, 0, "status", {}) == {"in_memory": 0, "at_work": 0, "cures": 0, "sites": []}
 
 
 async def test_an_order_nobody_knows_is_the_askers_mistake(tmp_path: Path, logbook: Logbook) -> None:
