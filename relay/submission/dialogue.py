@@ -236,7 +236,7 @@ class Dialogue:
     def _deny(self, login: str, denied: Denied) -> Answer:
         self._services.facts.auth_failed(denied.failure)
         self._services.log.warning(
-            "authentication failed", reason=denied.failure.value, login=login[:NAME_LIMIT], client=self.client.address
+            "authentication failed", reason=denied.failure.value, login=login, client=self.client.address
         )
         self._failures += denied.is_guess
         if self._failures >= self._terms.limits.auth_failures_per_session:

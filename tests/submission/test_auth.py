@@ -11,7 +11,7 @@ import pytest
 from relay.registry.credentials import State, StoredSecret
 from relay.submission.auth import Denied, Failure, check
 from relay.submission.client import Client, client_at
-from relay.submission.sasl import Attempt, Exchange
+from relay.submission.sasl import LOGIN_LIMIT, Attempt, Exchange
 from tests.submission.house import NOW, SECRET, House, credential
 from tests.submission.talk import Talk
 
@@ -205,3 +205,17 @@ def test_octets_that_are_no_text_make_a_login_that_can_be_logged_and_told() -> N
     step = Exchange().begin(b"PLAIN " + b64(b"\0\xff\xfe\0\xff"))
     assert isinstance(step, Attempt)
     assert (step.login.encode(), step.secret.encode()) == (b"\\xff\\xfe", b"\\xff")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        pytest.param([b"PLAIN " + b64(b"\0" + b"\xff" * 9000 + b"\0x")], id="PLAIN, octets that are no text"),
+        pytest.param([b"PLAIN " + b64(b"\0" + b"a" * 9000 + b"\0x")], id="PLAIN, letters"),
+        pytest.param([b"LOGIN " + b64(b"\xff" * 9000), b64("x")], id="LOGIN"),
+    ],
+)
+def test_a_login_longer_than_any_that_is_issued_is_cut_before_the_guard_keeps_it(lines: list[bytes]) -> None:
+    exchange = Exchange()
+    *_, step = [exchange.begin(lines[0]), *map(exchange.proceed, lines[1:])]
+    assert isinstance(step, Attempt) and len(step.login) == LOGIN_LIMIT
