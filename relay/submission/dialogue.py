@@ -121,9 +121,7 @@ class Dialogue:
 
     def command(self, line: bytes) -> Answer:
         """A line that is no part of an exchange, without its CRLF."""
-        first, self._first = self._first, False
-        if first and _FOREIGN.match(line):
-            self._services.log.info("session is not SMTP", client=self.client.address)
+        if self._is_foreign(line):
             return replies.NOT_SMTP, Turn.OVER
         if self.state in UNAUTHENTICATED:
             self._commands += 1
@@ -131,13 +129,23 @@ class Dialogue:
                 return replies.TOO_MANY_COMMANDS, Turn.OVER
         word, _, argument = line.partition(b" ")
         verb = _VERBS.get(word.upper())
-        return self._carry_out(verb, argument) if verb is not None else self.nonsense(replies.UNKNOWN)
+        return self._carry_out(verb, argument) if verb is not None else self._refuse_nonsense(replies.UNKNOWN)
 
-    def nonsense(self, octets: bytes) -> Answer:
-        """Answer a line that is no command with `octets`, so many times and no more."""
-        self._first = False
+    def malformed(self, line: bytes, refusal: bytes) -> Answer:
+        """A line that is too long or ends in no CRLF, as far as it has come."""
+        return (replies.NOT_SMTP, Turn.OVER) if self._is_foreign(line) else self._refuse_nonsense(refusal)
+
+    def _is_foreign(self, line: bytes) -> bool:
+        first, self._first = self._first, False
+        is_foreign = first and _FOREIGN.match(line) is not None
+        if is_foreign:
+            self._services.log.info("session is not SMTP", client=self.client.address)
+        return is_foreign
+
+    def _refuse_nonsense(self, refusal: bytes) -> Answer:
+        """A line that is no command, so many times and no more."""
         self._nonsense += 1
-        return (octets, Turn.COMMAND) if self._nonsense < NONSENSE_LIMIT else (replies.NONSENSE, Turn.OVER)
+        return (refusal, Turn.COMMAND) if self._nonsense < NONSENSE_LIMIT else (replies.NONSENSE, Turn.OVER)
 
     def exchange(self, line: bytes) -> Answer:
         return self._step(self._exchange.proceed(line))

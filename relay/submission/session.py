@@ -248,7 +248,7 @@ class Session:
 
     def _take_line(self, line: bytes) -> None:
         if not line.endswith(b"\r"):
-            self._answer(self._dialogue.nonsense(replies.BARE_LINE_FEED))
+            self._answer(self._dialogue.malformed(line, replies.BARE_LINE_FEED))
         elif self._turn is Turn.EXCHANGE:
             self._answer(self._dialogue.exchange(line[:-1]))
         else:
@@ -264,8 +264,8 @@ class Session:
     def _skip_line(self, end: int) -> bool:
         """Drop a line that is too long, as far as it has come; it is answered once."""
         refusal = replies.EXCHANGE_TOO_LONG if self._is_exchange() else replies.LINE_TOO_LONG
-        self._at = end + 1 if end >= 0 else len(self._input)
+        start, self._at = self._at, end + 1 if end >= 0 else len(self._input)
         if not self._overlong:
-            self._answer(self._dialogue.nonsense(refusal))
+            self._answer(self._dialogue.malformed(self._input[start : self._at], refusal))
         self._overlong = end < 0
         return end >= 0

@@ -272,10 +272,18 @@ def test_in_clear_text(house: House, line: bytes, expected: str) -> None:
         pytest.param(b"User-Agent:x", id="a header line without a space"),
     ],
 )
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"\r\n", id="ended by CRLF"),
+        pytest.param(b"\n", id="ended by a bare LF"),
+        pytest.param(b"x" * 5000 + b"\r\n", id="too long"),
+    ],
+)
 @pytest.mark.parametrize("trusted", ["", "shop"], ids=["AUTH", "trusted"])
-def test_a_session_that_begins_as_http_is_closed(house: House, line: bytes, trusted: str) -> None:
+def test_a_session_that_begins_as_http_is_closed(house: House, line: bytes, end: bytes, trusted: str) -> None:
     talk = Talk(house, trusted=trusted)
-    assert codes(talk.say(line + b"\r\nEHLO c\r\n" + MAIL)) == ["421 4.7.0"]
+    assert codes(talk.say(line + end + b"EHLO c\r\n" + MAIL)) == ["421 4.7.0"]
     assert talk.is_closed
 
 
