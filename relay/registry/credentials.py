@@ -113,10 +113,13 @@ class Credential:
 
     def verify(self, secret: str, *, now: float) -> StoredSecret | None:
         """The stored secret that `secret` is, or None. The time taken does not depend on how much of it is right."""
-        digest = digest_of(secret)
+        return self.stored(digest_of(secret), now=now)
+
+    def stored(self, sha256: str, *, now: float) -> StoredSecret | None:
+        """The secret that is stored so, if it is valid."""
         matching = None
         for stored in self.secrets:
-            if hmac.compare_digest(stored.sha256, digest) and stored.is_valid(now=now):
+            if hmac.compare_digest(stored.sha256, sha256) and stored.is_valid(now=now):
                 matching = stored
         return matching
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 from relay.mail.reply import Reply
 from relay.reception import Submitted
 from relay.registry.credentials import Credential
+from relay.registry.snapshot import Login
 from relay.registry.usage import Use
 from relay.submission import replies
 from relay.submission.admission import TOO_MANY_OF_CREDENTIAL, Admission
@@ -62,6 +63,7 @@ class Dialogue:
         "_helo",
         "_intake",
         "_last_chunk",
+        "_login",
         "_nonsense",
         "_services",
         "_skipping",
@@ -69,7 +71,6 @@ class Dialogue:
         "_terms",
         "_tls",
         "client",
-        "credential",
         "state",
         "submitted",
     )
@@ -82,9 +83,10 @@ class Dialogue:
         self._admission = admission
         self._intake = Intake(terms, services, over, client)
         self.client = client
-        self.credential: Credential | None = None
-        if terms.trusted:
-            self.credential = services.snapshot().credentials.get(terms.trusted)
+        self._login: Login | None = None
+        trusted = services.snapshot().credentials.get(terms.trusted)
+        if trusted is not None:
+            self._login = Login(trusted)
         self.submitted: Submitted | None = None
         self._exchange = Exchange()
         self._commands = self._nonsense = self._failures = 0
@@ -103,15 +105,17 @@ class Dialogue:
     def is_idle(self) -> bool:
         return self.state not in IN_TRANSACTION
 
-    def current_credential(self) -> Credential | None:
-        """The session's credential as it is now; None once it was revoked, has expired or may not come from here."""
-        if self.credential is None:
+    @property
+    def credential(self) -> Credential | None:
+        """As of the last MAIL; None before AUTH."""
+        return self._login.credential if self._login is not None else None
+
+    def current_login(self) -> Login | None:
+        """The session's as it is now; None once it was revoked, has expired or may not come from here."""
+        if self._login is None:
             return None
-        snapshot = self._services.snapshot()
-        if not snapshot.is_current(self.credential, now=self._services.now()):
-            return None
-        current = snapshot.credentials[self.credential.name]
-        return current if current.allows_client(self.client.address) else None
+        login = self._services.snapshot().current(self._login, now=self._services.now())
+        return login if login is not None and login.allows_client(self.client.address) else None
 
     def reset(self) -> None:
         """Forget the message under way."""
@@ -234,9 +238,9 @@ class Dialogue:
         if isinstance(outcome, Denied):
             return self._deny(attempt.login, outcome)
         limit = self._terms.limits.sessions_per_credential
-        if not self._admission.move_to_credential(outcome.name, limit=limit):
+        if not self._admission.move_to_credential(outcome.credential.name, limit=limit):
             return TOO_MANY_OF_CREDENTIAL.wire(), Turn.OVER
-        self.credential = outcome
+        self._login = outcome
         self.state = TRANSITIONS[self.state, Verb.AUTH]
         self._services.facts.auth_succeeded()
         return replies.AUTHENTICATED, Turn.COMMAND
@@ -254,13 +258,13 @@ class Dialogue:
     # -- messages -------------------------------------------------------------------------------------------------
 
     def _on_mail(self, argument: bytes, after: State) -> Answer:
-        credential = self.current_credential()
-        if credential is None:
+        login = self.current_login()
+        if login is None:
             return replies.NOT_VALID.wire(), Turn.OVER
-        refusal = self._intake.mail(argument, credential)
+        refusal = self._intake.mail(argument, login.credential)
         if refusal is not None:
             return self._say(refusal)
-        self.credential = credential
+        self._login = login
         self.state = after
         return replies.SENDER_OK, Turn.COMMAND
 
@@ -315,17 +319,16 @@ class Dialogue:
             return self._trouble(Verb.DATA, error), Turn.COMMAND
 
     def _finish(self) -> Answer:
-        credential = self.current_credential()
-        if credential is None:
+        login = self.current_login()
+        if login is None:
             self._intake.reset()
             return replies.NOT_VALID.wire(), Turn.OVER
         self._smtputf8 = self._intake.smtputf8
-        outcome = self._intake.finish(credential, ehlo=self._ehlo, protocol=self._protocol())
+        outcome = self._intake.finish(login.credential, ehlo=self._ehlo, protocol=self._protocol())
         if isinstance(outcome, Reply):
             return outcome.wire(smtputf8=self._smtputf8), Turn.COMMAND
         if self._terms.trusted:  # where nobody logs in, mail is what uses a credential
-            credential = outcome.credential
-            self._services.record_use(Use(credential.name, self._services.now(), self.client.address))
+            self._services.record_use(Use(login.credential.name, self._services.now(), self.client.address))
         self.submitted = outcome
         return b"", Turn.COMMIT
 

@@ -154,8 +154,8 @@ class Session:
 
     @property
     def is_revoked(self) -> bool:
-        """It has authenticated, and its credential is no longer good."""
-        return self._dialogue.credential is not None and self._dialogue.current_credential() is None
+        """It has authenticated, and its credential or secret is no longer good."""
+        return self._dialogue.credential is not None and self._dialogue.current_login() is None
 
     # -- whose turn it is -----------------------------------------------------------------------------------------
 

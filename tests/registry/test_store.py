@@ -15,6 +15,7 @@ import pytest
 from relay.errors import NotFound, SpoolError, UsageError
 from relay.mail.address import Pattern
 from relay.registry.credentials import Credential, OnSuppressed, Reports, State
+from relay.registry.snapshot import Login
 from relay.registry.store import Registry
 from relay.registry.usage import Use
 from tests.registry.clock import NOW, Clock
@@ -43,7 +44,7 @@ def everything_set(credential: Credential) -> Credential:
 async def test_a_new_credential_can_log_in_at_once(registry: Registry) -> None:
     issued = await registry.add_credential("shop", senders=ANY)
     found = registry.snapshot().authenticate(issued.credential.login, issued.secret, now=NOW)
-    assert found == (issued.credential, issued.credential.secrets[0])
+    assert found == Login(issued.credential, issued.credential.secrets[0])
     assert re.fullmatch(r"[0-9a-z]{26}", issued.secret) and re.fullmatch(r"shop-[0-9a-z]{5}", issued.credential.login)
 
 
@@ -203,12 +204,12 @@ asyncio.run(main())
 
 async def test_a_revocation_by_another_process_is_seen_by_the_next_refresh(registry: Registry, tmp_path: Path) -> None:
     issued = await registry.add_credential("shop", senders=ANY)
-    session = registry.snapshot().credentials["shop"]
+    session = Login(registry.snapshot().credentials["shop"])
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", REVOKE, str(tmp_path))
     assert await other.wait() == 0
-    assert registry.snapshot().is_current(session, now=NOW)
+    assert registry.snapshot().current(session, now=NOW) == session
     assert await registry.refresh() is True
-    assert not registry.snapshot().is_current(session, now=NOW)
+    assert registry.snapshot().current(session, now=NOW) is None
     assert registry.snapshot().authenticate(issued.credential.login, issued.secret, now=NOW) is None
     assert await registry.refresh() is False
 

@@ -46,7 +46,7 @@ async def test_the_credential_works_and_its_domain_signs(tmp_path: Path) -> None
     await registry.close()
     found = snapshot.authenticate(made.login, made.secret, now=NOW)
     assert found is not None
-    assert found[0].name == "first"
+    assert found.credential.name == "first"
     assert {key.algorithm for key in snapshot.domains["quickstart.test"].signing_keys} == {"rsa", "ed25519"}
 
 

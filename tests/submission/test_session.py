@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay.mail.event import Kind
 from relay.mail.reply import Reply
 from relay.mail.suppression import Cause, Suppression
-from relay.registry.credentials import OnSuppressed, State
+from relay.registry.credentials import OnSuppressed, State, StoredSecret
 from relay.submission import replies
 from relay.submission.dialogue import Turn
 from tests.submission.house import NOW, House, credential
@@ -528,6 +528,7 @@ def test_refusals_after_auth_are_journaled_and_counted(house: House) -> None:
         pytest.param({"state": State.REVOKED}, id="revoked"),
         pytest.param({"expires_at": NOW - 1}, id="expired"),
         pytest.param({"login": "another"}, id="another one of the same name"),
+        pytest.param({"secrets": (StoredSecret("0" * 64, 0.0),)}, id="the secret it logged in with has ended"),
     ],
 )
 def test_a_credential_that_is_good_no_longer_ends_the_session(house: House, changed: dict[str, Any]) -> None:
