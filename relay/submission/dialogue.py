@@ -21,8 +21,9 @@ from relay.submission.admission import TOO_MANY_OF_CREDENTIAL, Admission
 from relay.submission.auth import Denied, check
 from relay.submission.client import Client
 from relay.submission.commands import IN_TRANSACTION, TRANSITIONS, UNAUTHENTICATED, State, Verb, out_of_order
-from relay.submission.intake import Intake
+from relay.submission.intake import Intake, shown
 from relay.submission.limits import Excess
+from relay.submission.refusal import Refused, record
 from relay.submission.sasl import Attempt, Challenge, Exchange, Step
 from relay.submission.services import Services
 from relay.submission.terms import Terms
@@ -260,13 +261,32 @@ class Dialogue:
     def _on_mail(self, argument: bytes, after: State) -> Answer:
         login = self.current_login()
         if login is None:
-            return replies.NOT_VALID.wire(), Turn.OVER
+            return self._end_without_login(argument)
         refusal = self._intake.mail(argument, login.credential)
         if refusal is not None:
             return self._say(refusal)
         self._login = login
         self.state = after
         return replies.SENDER_OK, Turn.COMMAND
+
+    def _end_without_login(self, argument: bytes = b"") -> Answer:
+        """The credential or its secret is not good any more, or a trusted listener names one that is not there."""
+        self.record_not_valid(argument)
+        self._intake.reset()
+        return replies.NOT_VALID.wire(), Turn.OVER
+
+    def record_not_valid(self, argument: bytes = b"") -> None:
+        """That a message was refused for it: the one under way, or the one this argument of MAIL was to begin."""
+        known = self.credential
+        refused = Refused(
+            credential=known.name if known is not None else self._terms.trusted,
+            stream=known.stream if known is not None else "",
+            client=self.client.address,
+            tls=self._tls,
+            sender=self._intake.sender,
+            detail=shown(argument),
+        )
+        record(replies.NOT_VALID, refused, self._services)
 
     def _on_rcpt(self, argument: bytes, after: State) -> Answer:
         refusal = self._intake.rcpt(argument)
@@ -321,8 +341,7 @@ class Dialogue:
     def _finish(self) -> Answer:
         login = self.current_login()
         if login is None:
-            self._intake.reset()
-            return replies.NOT_VALID.wire(), Turn.OVER
+            return self._end_without_login()
         self._smtputf8 = self._intake.smtputf8
         outcome = self._intake.finish(login.credential, ehlo=self._ehlo, protocol=self._protocol())
         if isinstance(outcome, Reply):

@@ -44,7 +44,8 @@ async def _take(submitted: Submitted, services: Services, over: Excess) -> Reply
 def _refused(submitted: Submitted) -> Refused:
     body = submitted.file.size if submitted.file is not None else len(submitted.body)
     return Refused(
-        credential=submitted.credential,
+        credential=submitted.credential.name,
+        stream=submitted.credential.stream,
         client=submitted.client,
         tls=submitted.tls,
         sender=submitted.envelope.sender,

@@ -131,6 +131,15 @@ class Session:
             self._end_with(reply.wire())
         return self._actions()
 
+    def dismiss_if_revoked(self) -> list[Action]:
+        """End it if it has authenticated, and its credential or secret is no longer good."""
+        known, current = self._dialogue.credential, self._dialogue.current_login()
+        if self._turn is Turn.OVER or known is None or current is not None:
+            return []
+        if not self._dialogue.is_idle:
+            self._dialogue.record_not_valid()
+        return self.dismiss(replies.NOT_VALID)
+
     def dismiss_when_idle(self, reply: Reply) -> list[Action]:
         """Say `reply` and end as soon as no message is under way, which may be now."""
         if self._turn is Turn.OVER:
@@ -151,11 +160,6 @@ class Session:
     def credential(self) -> Credential | None:
         """Whose session it is, as of its last MAIL; None before AUTH."""
         return self._dialogue.credential
-
-    @property
-    def is_revoked(self) -> bool:
-        """It has authenticated, and its credential or secret is no longer good."""
-        return self._dialogue.credential is not None and self._dialogue.current_login() is None
 
     # -- whose turn it is -----------------------------------------------------------------------------------------
 

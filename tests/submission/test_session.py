@@ -535,11 +535,30 @@ def test_a_credential_that_is_good_no_longer_ends_the_session(house: House, chan
     at_mail, at_the_end = Talk.ready(house), Talk.ready(house)
     at_the_end.say(MAIL, RCPT, b"DATA\r\n")
     house.grant(credential(**changed))
-    assert at_mail.session.is_revoked and at_the_end.session.is_revoked
     assert codes(at_mail.say(MAIL)) == ["421 4.7.0"]
     assert codes(at_the_end.say(MESSAGE + b".\r\n")) == ["421 4.7.0"]
     assert at_mail.is_closed and at_the_end.is_closed
     assert at_the_end.messages == []
+    assert [(event.credential, event.sender, event.detail, event.reply[:9]) for event in house.events] == [
+        ("shop", "", "FROM:<a@example.com>", "421 4.7.0"),
+        ("shop", "a@example.com", "", "421 4.7.0"),
+    ]
+
+
+def test_a_message_under_way_when_its_credential_is_revoked_is_journaled_once(house: House) -> None:
+    idle, under_way = Talk.ready(house), Talk.ready(house)
+    under_way.say(MAIL, RCPT, b"DATA\r\n", b"From: ")
+    house.grant(credential("another"))
+    for talk in (idle, under_way):
+        assert codes(talk.after(talk.session.dismiss_if_revoked())) == ["421 4.7.0"]
+        assert talk.after(talk.session.dismiss_if_revoked()) == b""
+    assert [(event.credential, event.sender) for event in house.events] == [("shop", "a@example.com")]
+
+
+def test_a_trusted_listener_without_its_credential_refuses_mail_and_journals_it(house: House) -> None:
+    talk = Talk(house, tls="", trusted="printer")
+    assert codes(talk.say(b"EHLO p\r\n", MAIL)) == ["250", "421 4.7.0"]
+    assert [(event.credential, event.reply[:9]) for event in house.events] == [("printer", "421 4.7.0")]
 
 
 def test_a_credential_on_hold_is_handed_over_as_such(house: House) -> None:
