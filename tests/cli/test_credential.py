@@ -177,6 +177,7 @@ def test_rotation_may_end_by_itself(relay: Relay) -> None:
     relay.json(*SHOP)
     rotated = relay.json("credential", "rotate", "shop", "--keep", "7d")
     assert [secret["valid_until"] is None for secret in rotated["secrets"]] == [True, False]
+    relay.json("credential", "rotate", "shop", "--finish")
     answer = relay("credential", "rotate", "shop", "--keep", "2h")
     assert "The old secret stays valid for 2 h" in answer.err
 

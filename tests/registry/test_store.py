@@ -134,7 +134,7 @@ async def test_states(verbs: list[str], state: State, registry: Registry) -> Non
     assert registry.snapshot().credentials["shop"].state is state
 
 
-@pytest.mark.parametrize("verb", ["hold", "release"])
+@pytest.mark.parametrize("verb", ["hold", "release", "rotate"])
 async def test_revoked_is_for_good(verb: str, registry: Registry) -> None:
     await registry.add_credential("shop", senders=ANY)
     await registry.revoke("shop")
@@ -160,6 +160,11 @@ async def test_rotation(registry: Registry, clock: Clock) -> None:
     clock.time += 1
     second = await registry.rotate("shop")
     assert valid(first.secret, second.secret) == [True, True]
+    with pytest.raises(UsageError, match="two valid secrets") as under_way:
+        await registry.rotate("shop")
+    assert "relay credential rotate shop --finish" in under_way.value.remedy
+    assert valid(first.secret, second.secret) == [True, True]
+    await registry.finish_rotation("shop")
     third = await registry.rotate("shop", keep_until=clock() + 10)
     assert valid(first.secret, second.secret, third.secret) == [False, True, True]
     clock.time += 10
