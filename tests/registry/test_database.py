@@ -181,6 +181,13 @@ async def test_a_full_disk_is_said_to_be_full(database: Database) -> None:
     assert await database.read(names) == []
 
 
+def test_a_full_disk_is_said_to_be_full_to_a_reader_too() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    with pytest.raises(SpoolFull), translated(Path("/x/thing.db")):
+        raise error
+
+
 @pytest.mark.parametrize(
     ("number", "error"),
     [
