@@ -19,7 +19,7 @@ from relay.registry.secrets import Random, new_login, new_secret
 Adjust = Callable[[Credential], Credential]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_FIXED = ("name", "login", "secrets", "created_at", "state")
+_FIXED = ("name", "login", "secrets", "trials", "created_at", "state")
 _LIMITS = ("limit_second", "limit_hour", "limit_day", "limit_recipients")
 
 
@@ -114,6 +114,25 @@ def finish_rotation(connection: sqlite3.Connection, name: str) -> Credential:
     credential = existing(connection, name)
     rows.delete_secrets(connection, credential.secrets[1:])
     return replace(credential, secrets=credential.secrets[:1])
+
+
+def add_trial(connection: sqlite3.Connection, name: str, *, valid_until: float, now: float, random: Random) -> Issued:
+    """A secret for a test message; `end_trial` ends it before its time. What could not send mail gets none."""
+    credential = existing(connection, name)
+    if credential.state is State.REVOKED:
+        raise _revoked(credential)
+    if not credential.is_usable(now=now):
+        raise UsageError(
+            f'credential "{credential.name}" has expired',
+            remedy=f"Give it more time with: relay credential set {credential.name} --expires DURATION",
+        )
+    secret = new_secret(random)
+    rows.add_trial(connection, credential.name, StoredSecret(digest_of(secret), now, valid_until=valid_until))
+    return Issued(existing(connection, name), secret)
+
+
+def end_trial(connection: sqlite3.Connection, secret: str, *, now: float) -> None:
+    rows.delete_trial(connection, digest_of(secret), now=now)
 
 
 def remove(connection: sqlite3.Connection, name: str) -> Credential:

@@ -63,7 +63,8 @@ def _check(attempt: Attempt, client: Client, services: Services) -> Login | Deni
         services.guard.failed(address=client.key, login=attempt.login, now=now)
         return Denied(INVALID, _failure(snapshot.logins.get(attempt.login), verified=login is not None, now=now))
     services.guard.succeeded(address=client.key, login=attempt.login, now=now)
-    services.record_use(Use(login.credential.name, now, client.address, login.sha256))
+    if not login.is_trial:
+        services.record_use(Use(login.credential.name, now, client.address, login.sha256))
     return login
 
 

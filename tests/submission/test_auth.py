@@ -104,6 +104,19 @@ def test_either_of_two_secrets_logs_in_and_its_use_is_noted(house: House) -> Non
         assert (use.credential, use.at, use.address, use.sha256) == ("shop", NOW, "192.0.2.7", stored.sha256)
 
 
+def test_a_trial_comes_from_anywhere_and_is_no_use_of_the_credential(house: House) -> None:
+    trial = StoredSecret(hashlib.sha256(b"trial").hexdigest(), 0.0, valid_until=NOW + 600)
+    house.grant(credential(networks=(ip_network("198.51.100.0/24"),), trials=(trial,)))
+    talk = Talk(house)
+    answers = talk.say(
+        b"EHLO client\r\n", b"AUTH PLAIN " + plain("shop", "trial") + b"\r\nMAIL FROM:<a@example.com>\r\n"
+    )
+    assert [line[:3] for line in answers.splitlines()][-2:] == [b"235", b"250"]
+    assert house.uses == []
+    house.clock.time += 600
+    assert talk.say(b"RSET\r\nMAIL FROM:<a@example.com>\r\n")[-80:].splitlines()[-1].startswith(b"421 4.7.0")
+
+
 def test_three_failures_end_the_session(house: House) -> None:
     talk = Talk(house)
     talk.say(b"EHLO client\r\n")
