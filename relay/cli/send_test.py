@@ -24,9 +24,9 @@ import typer
 
 from relay.cli import invocation, options, printing
 from relay.cli.credential import find
-from relay.cli.credential_view import a_sender, settings
+from relay.cli.credential_view import a_sender, ports, settings
 from relay.cli.log import as_value, show_event, story
-from relay.errors import DataError, NotFound, Unavailable
+from relay.errors import ConfigError, DataError, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from relay.cli.applications import Settings
@@ -108,6 +108,11 @@ def follow(here: invocation.Invocation, message: str, *, within: float) -> "Iter
 
 
 async def _send(here: invocation.Invocation, recipient: str, name: str) -> Submitted:
+    if not ports(here.config):
+        raise ConfigError(
+            f"{here.config_path} has no listener for logins, over which the message could go",
+            remedy='Add one under [submission], such as: starttls = ["127.0.0.1:587"]',
+        )
     async with _login_for_test(here, name) as login:
         return await asyncio.to_thread(submit, login, recipient, at=local_address(here.config))
 

@@ -166,6 +166,18 @@ def test_without_a_server_it_says_so(relay: Relay) -> None:
     assert len(relay.json("credential", "list")) == 1
 
 
+def test_where_nobody_can_log_in_it_says_so(relay: Relay) -> None:
+    configure(relay)
+    first_credential(relay)
+    text = relay.config.read_text()
+    starttls = next(line for line in text.splitlines() if line.startswith("starttls"))
+    relay.config.write_text(text.replace(starttls, "starttls = []"))
+    answer = relay("send-test", "delivered@simulator.test")
+    assert answer.code == os.EX_CONFIG
+    assert "no listener for logins" in answer.err
+    assert "[submission]" in answer.err
+
+
 def test_without_a_credential_it_says_so(relay: Relay) -> None:
     configure(relay)
     answer = relay("send-test", "delivered@simulator.test")
