@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import time
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_a_ca_file_is_named(relay: Relay) -> None:
     relay.config.write_text(relay.config.read_text() + 'ca = "tls/ca.pem"\n')
     made = relay.json(*SHOP, "--show-settings", "curl")
     assert made["ca"] == str(relay.directory / "tls/ca.pem")
-    assert f'--cacert "{relay.directory}/tls/ca.pem"' in made["settings"]
+    assert f"--cacert {shlex.quote(str(relay.directory / 'tls/ca.pem'))}" in made["settings"]
 
 
 @pytest.mark.parametrize("application", names())
