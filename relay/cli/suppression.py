@@ -147,14 +147,16 @@ def export(
     *,
     file: Annotated[Path, typer.Argument(help='Where to write; "-" for standard output.')] = Path("-"),
     format_name: FormatName = "",
+    as_json: options.Json = False,
 ) -> None:
-    """Write the whole list."""
+    """Write the whole list. With --json, standard output gets JSON lines: the list, or what became of the file."""
     from relay.registry.suppression_files import Format
 
     here = invocation.of(context)
-    form = Format(_format(file, format_name))
+    to_output = str(file) == "-"
+    form = Format(_format(file, format_name or (Format.JSON_LINES if as_json and to_output else "")))
 
-    async def work() -> None:
+    async def work() -> int:
         async with here.suppressions() as suppressions:
             await _absorb_pending(here, suppressions)
             with _writing(file) as output:
@@ -164,8 +166,15 @@ def export(
                         printing.block(piece)
                     else:
                         output.write(piece)
+            return await suppressions.count()
 
-    invocation.run(work())
+    exported = invocation.run(work())
+    if to_output:
+        return
+    if as_json:
+        printing.as_json({"file": str(file), "addresses": exported})
+    else:
+        printing.line(f"{printing.count(exported, 'address', 'addresses')} written to {file}")
 
 
 def as_value(suppression: "Suppression") -> dict[str, Any]:

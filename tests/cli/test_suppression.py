@@ -71,9 +71,10 @@ def test_what_is_not_suppressed_cannot_be_removed(relay: Relay) -> None:
 def test_a_list_goes_out_and_comes_back(relay: Relay, tmp_path: Path) -> None:
     relay.json("suppression", "add", "a@x.example", "b@y.example")
     before = relay.json("suppression", "list")
+    assert relay("suppression", "export", str(tmp_path / "list")).out.startswith("2 addresses written to")
     for name in ("list.csv", "list.jsonl"):
         file = tmp_path / name
-        assert relay("suppression", "export", str(file)).code == 0
+        assert relay.json("suppression", "export", str(file)) == {"file": str(file), "addresses": 2}
         relay.json("suppression", "remove", "a@x.example", "b@y.example")
         assert relay.json("suppression", "import", str(file)) == {"lines": 2, "changed": 2}
         assert sorted(map(str, relay.json("suppression", "list"))) == sorted(map(str, before))
@@ -82,10 +83,9 @@ def test_a_list_goes_out_and_comes_back(relay: Relay, tmp_path: Path) -> None:
 def test_export_to_standard_output(relay: Relay) -> None:
     relay.json("suppression", "add", "a@x.example")
     command = [sys.executable, "-m", "relay", "--config", str(relay.config), "suppression"]
-    exported = subprocess.run(
-        [*command, "export", "--format", "jsonl"], cwd=ROOT, capture_output=True, check=True, timeout=30
-    )
-    assert json.loads(exported.stdout)["address"] == "a@x.example"
+    for flags in (["--format", "jsonl"], ["--json"]):
+        exported = subprocess.run([*command, "export", *flags], cwd=ROOT, capture_output=True, check=True, timeout=30)
+        assert json.loads(exported.stdout)["address"] == "a@x.example"
     imported = subprocess.run(
         [*command, "import", "-", "--json"],
         input=b"address,cause\r\nc@x.example,complaint\r\n",
