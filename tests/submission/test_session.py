@@ -110,6 +110,15 @@ def test_the_final_reply_is_receptions_own(house: House) -> None:
     assert talk.say(MAIL, RCPT, b"DATA\r\n", MESSAGE + b".\r\n").endswith(b"250 2.0.0 Ok: queued as 06kp1\r\n")
 
 
+def test_a_recipient_given_in_both_forms_of_its_domain_gets_one_message(house: House) -> None:
+    talk = Talk.ready(house)
+    forms = (b"q@xn--bcher-kva.example", "q@bücher.example".encode(), "q@Bücher.Example".encode())
+    talk.say(b"MAIL FROM:<a@example.com> SMTPUTF8\r\n", *(b"RCPT TO:<%s>\r\n" % form for form in forms))
+    talk.say(b"RCPT TO:<Q@xn--bcher-kva.example>\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
+    recipients = [recipient.address for recipient in talk.messages[0].envelope.recipients]
+    assert recipients == ["q@xn--bcher-kva.example", "Q@xn--bcher-kva.example"]
+
+
 def test_a_recipient_given_twice_gets_one_message(house: House) -> None:
     talk = Talk.ready(house)
     talk.say(MAIL, RCPT, RCPT, b"RCPT TO:<b@EXAMPLE.net>\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
