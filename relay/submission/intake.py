@@ -5,6 +5,7 @@ when they are accepted. Content comes by DATA or by BDAT (RFC 3030); octets of a
 the same, because what follows them is the next command. What ends is a `Submitted`, or the reply that refuses it.
 """
 
+from relay.mail.address import domain_of
 from relay.mail.esmtp import SyntaxRefused, parse_mail, parse_rcpt
 from relay.mail.reply import Reply
 from relay.reception import Submitted
@@ -68,7 +69,8 @@ class Intake:
             return RCPT_FORM
         credential, sender = transaction.credential, transaction.sender
         try:
-            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8).recipient
+            home = domain_of(sender) or self._terms.hostname
+            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8, home=home).recipient
         except SyntaxRefused as error:
             return self._refuse(error.reply, credential, sender=sender, detail=shown(argument))
         refusal = transaction.add(recipient, self._services)

@@ -119,6 +119,22 @@ def test_a_recipient_given_in_both_forms_of_its_domain_gets_one_message(house: H
     assert recipients == ["q@xn--bcher-kva.example", "Q@xn--bcher-kva.example"]
 
 
+@pytest.mark.parametrize(
+    ("mail", "rcpt", "expected"),
+    [
+        pytest.param(MAIL, b"<Postmaster>", "Postmaster@example.com", id="of the sender's domain"),
+        pytest.param(MAIL, b" <POSTMASTER> NOTIFY=NEVER", "POSTMASTER@example.com", id="in any case, with parameters"),
+        pytest.param(b"MAIL FROM:<>\r\n", b"<postmaster>", "postmaster@relay.test", id="ours, without a sender"),
+        pytest.param(MAIL, b"<postmaster@example.net>", "postmaster@example.net", id="of the domain that is given"),
+    ],
+)
+def test_postmaster_needs_no_domain(house: House, mail: bytes, rcpt: bytes, expected: str) -> None:
+    house.grant(credential(null_sender=True))
+    talk = Talk.ready(house)
+    talk.say(mail, b"RCPT TO:" + rcpt + b"\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
+    assert [recipient.address for recipient in talk.messages[0].envelope.recipients] == [expected]
+
+
 def test_a_recipient_given_twice_gets_one_message(house: House) -> None:
     talk = Talk.ready(house)
     talk.say(MAIL, RCPT, RCPT, b"RCPT TO:<b@EXAMPLE.net>\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
