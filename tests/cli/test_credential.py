@@ -1,14 +1,17 @@
 """cli.credential: making, showing, changing and ending credentials."""
 
+import asyncio
 import os
 import re
 import shlex
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.cli.applications import Settings, names, ready_settings
+from relay.registry.store import Registry
 from tests.cli.conftest import Relay
 
 SHOP = ("credential", "add", "shop", "--from", "*@shop.example")
@@ -191,6 +194,20 @@ def test_hold_release_revoke(relay: Relay) -> None:
     answer = relay("credential", "release", "shop")
     assert answer.code == os.EX_USAGE
     assert "revoked, which is for good" in answer.err
+
+
+def test_one_that_has_expired_is_said_to_have(relay: Relay) -> None:
+    relay.json(*SHOP)
+
+    async def expire() -> None:
+        registry = await Registry.open(relay.spool, now=time.time)
+        await registry.update_credential("shop", lambda shop: replace(shop, expires_at=time.time() - 1))
+        await registry.close()
+
+    asyncio.run(expire())
+    assert relay.json("credential", "show", "shop")["state"] == "expired"
+    assert re.search(r"shop +shop-\w+ +expired", relay("credential", "list").out)
+    assert relay.json("credential", "set", "shop", "--expires", "never")["state"] == "active"
 
 
 def test_list_for_people(relay: Relay) -> None:
