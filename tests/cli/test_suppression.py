@@ -35,6 +35,44 @@ def test_add_until_a_day_and_for_one_stream(relay: Relay) -> None:
     assert (found["expires_at"], found["scope"]) == ("2199-01-01T00:00:00.000Z", "credential:shop/bulk")
 
 
+@pytest.mark.parametrize(
+    ("flags", "cause", "scope"),
+    [
+        pytest.param((), "manual", "all", id="by the operator"),
+        pytest.param(("--cause", "hard_bounce"), "hard_bounce", "all", id="a bounce seen elsewhere"),
+        pytest.param(
+            ("--cause", "complaint", "--scope", "credential:shop/bulk"),
+            "complaint",
+            "credential:shop/bulk",
+            id="a complaint, for its credential's stream",
+        ),
+    ],
+)
+def test_add_with_its_cause(relay: Relay, flags: tuple[str, ...], cause: str, scope: str) -> None:
+    relay.json("suppression", "add", "a@x.example", *flags)
+    (found,) = relay.json("suppression", "list", "--cause", cause)
+    assert (found["scope"], found["expires_at"]) == (scope, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        pytest.param(("--cause", "complaint"), "--scope credential:NAME/STREAM", id="a complaint about everything"),
+        pytest.param(
+            ("--cause", "complaint", "--scope", "credential:shop/bulk", "--expires", "30d"),
+            "for good",
+            id="a complaint for a month",
+        ),
+        pytest.param(("--cause", "mailbox_full"), "--cause", id="what only repeated refusals prove"),
+    ],
+)
+def test_what_is_no_suppression_of_that_cause_is_refused(relay: Relay, flags: tuple[str, ...], text: str) -> None:
+    answer = relay("suppression", "add", "a@x.example", *flags)
+    assert answer.code == os.EX_USAGE
+    assert text in answer.err
+    assert relay.json("suppression", "list") == []
+
+
 def test_adding_twice_changes_nothing_and_says_so(relay: Relay) -> None:
     relay.json("suppression", "add", "a@x.example")
     assert relay.json("suppression", "add", "a@x.example") == {"added": 0, "unchanged": 1}
