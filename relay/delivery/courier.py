@@ -291,13 +291,19 @@ class Couriers:
         self._open -= 1
         self._limits.release(site.name)
         self._metrics.connect_failed(outcome.stage)
-        self._unreachable(site, job, outcome)
+        self._unreached(site, job, outcome)
         return None
 
-    def _unreachable(self, site: Site, job: Job, outcome: Unreached) -> None:
+    def _unreached(self, site: Site, job: Job, outcome: Unreached) -> None:
+        """The site is in trouble when none of its hosts gave a session; where one did and it broke, the job is put off
+        alone: what breaks one message's session need not break another's.
+        """
+        site.last_error = "; ".join((*job.tried.values(), outcome.detail))
+        self._settling.unreached(job, site.last_error, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
+        if job.tried:
+            site.governor.pushed_back()
+            return
         site.governor.unreachable(now=self._now())
-        site.last_error = outcome.detail
-        self._settling.unreached(job, outcome.detail, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
         self._window.park(job.domain, until=site.governor.retry_at)
         self._park(site)
 
@@ -316,7 +322,8 @@ class Couriers:
             return False
         if line.messages > 1 and result.mail is None:
             return True
-        job.tried.append(line.connection.endpoint.address)
+        endpoint = line.connection.endpoint
+        job.tried[endpoint.address] = f"{endpoint}: {result.failure}"
         return self._dialler.has_another(site, job.tried)
 
     async def _pace(self, site: Site) -> None:

@@ -22,13 +22,13 @@ Turn = tuple[str, str]
 class Job:
     """Recipients of one message in one domain: what one transaction carries.
 
-    tried: addresses whose session broke in this attempt.
+    tried: addresses whose session broke in this attempt, and how.
     """
 
     message: QueuedMessage
     domain: str
     recipients: list[QueuedRecipient]
-    tried: list[str] = field(default_factory=list)
+    tried: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

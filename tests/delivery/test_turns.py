@@ -7,6 +7,7 @@ from relay.mail.event import Kind
 from tests.delivery.outfit import config, outfit
 from tests.peers.mx import Act, Mx, ScriptedMx, until
 
+NOT_NOW = {"retry": {"ladder": ["1h"]}}
 ONE_CONNECTION = "[default]\nconnections = 1\nmessages_per_connection = 50\n"
 
 
@@ -49,3 +50,18 @@ async def test_a_domain_that_never_answers_delays_no_other(nameserver: str, tmp_
         await relay.submit("x@dest.example")
         await relay.until("x@dest.example", Kind.DELIVERED)
         assert len(healthy.messages) == 1
+
+
+async def test_a_message_that_breaks_sessions_delays_no_other(nameserver: str, tmp_path: Path) -> None:
+    breaking = Mx({"RCPT": [Act.DROP]})
+    async with (
+        ScriptedMx(breaking, host="127.0.0.4") as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("breaks@pair.example")
+        event = await relay.until("breaks@pair.example", Kind.DEFERRED)
+        for said in ("[127.0.0.4]", "connection lost", "[127.0.0.5]", "refused"):
+            assert said in event.detail
+        await relay.submit("good@pair.example")
+        event = await relay.until("good@pair.example", Kind.DELIVERED)
+        assert "[127.0.0.4]" in event.mx
