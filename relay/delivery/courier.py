@@ -10,7 +10,7 @@ new one.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
@@ -18,9 +18,9 @@ from relay.delivery.destination import Destination
 from relay.delivery.dialler import Dialler, Unreached
 from relay.delivery.governor import Governor, SiteLimits
 from relay.delivery.judging import Where
-from relay.delivery.routing import Direct, Smarthost
+from relay.delivery.routing import Hop
 from relay.delivery.settling import Settling
-from relay.delivery.site import Job, Line, Site
+from relay.delivery.site import Job, Line, Site, SiteKey
 from relay.delivery.window import Window
 from relay.errors import NotFound, SpoolError
 from relay.metrics import Metrics
@@ -58,9 +58,9 @@ class Couriers:
         self._metrics = metrics
         self._now = now
         self._tasks = tasks
-        self._sites: dict[str, Site] = {}
-        self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
-        self._starved_in_trouble: OrderedDict[str, None] = OrderedDict()  # ... for the half that trouble may have
+        self._sites: dict[SiteKey, Site] = {}
+        self._starved: OrderedDict[SiteKey, None] = OrderedDict()  # sites that wait for this worker's share
+        self._starved_in_trouble: OrderedDict[SiteKey, None] = OrderedDict()  # ... for the half that trouble may have
         self._idle: dict[int, tuple[Site, Line]] = {}  # all idle connections, the one idle longest first
         self._open = 0
         self._open_to_trouble = 0
@@ -69,8 +69,8 @@ class Couriers:
         self._running: set[asyncio.Task[None]] = set()
 
     @property
-    def sites(self) -> dict[str, Site]:
-        """By name, for `status`."""
+    def sites(self) -> Mapping[SiteKey, Site]:
+        """For `status`."""
         return self._sites
 
     @property
@@ -97,18 +97,24 @@ class Couriers:
         """For connections and sites from now on; a known site keeps its governor's window and takes the new profile."""
         self._dialler = dialler
         self._profiles = profiles
+        for site, line in list(self._idle.values()):
+            self._close_idle(site, line)
         for site in self._sites.values():
             site.governor.profile = profiles.for_host(site.destination.hosts[0].name)
 
-    def site(self, destination: Destination, way: Direct | Smarthost) -> Site:
-        """The site of that name, with the newest addresses that DNS gave."""
-        site = self._sites.get(destination.site)
+    def site(self, destination: Destination, hop: Hop) -> Site:
+        """The site of that name that is reached that way, with the newest addresses that DNS gave."""
+        site = self._sites.get((destination.site, hop))
         if site is None:
             profile = self._profiles.for_host(destination.hosts[0].name)
-            site = self._sites[destination.site] = Site(destination.site, destination, Governor(profile))
+            site = Site(destination.site, hop, destination, Governor(profile))
+            self._sites[site.key] = site
         site.destination = destination
-        site.smarthost = way if isinstance(way, Smarthost) else None
         return site
+
+    def take_waiting(self) -> list[Job]:
+        """Every job that waits for a courier."""
+        return [job for site in self._sites.values() for job in site.take_all()]
 
     def enqueue(self, site: Site, job: Job) -> None:
         site.add(job)
@@ -130,14 +136,14 @@ class Couriers:
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
                 self._close_idle(site, line)
             if site.is_unused and site.governor.retry_at + KEPT < now:
-                del self._sites[site.name]
+                del self._sites[site.key]
         self._feed_the_starved()
 
     def release_idle(self, name: str) -> None:
-        """Another worker waits for a connection to the site."""
-        site = self._sites.get(name)
-        while site is not None and site.idle:
-            self._close_idle(site, site.idle[0])
+        """Somebody waits for a connection to the site, here or at another worker."""
+        for site, line in list(self._idle.values()):
+            if site.name == name:
+                self._close_idle(site, line)
 
     def _is_over(self, site: Site, line: Line, now: float) -> bool:
         return self._stopped or not line.connection.usable or now - line.idle_since >= site.profile.idle
@@ -163,18 +169,18 @@ class Couriers:
         site.waits_for_limit = True
         held_by_trouble = site.governor.in_trouble and self._open < self._share
         waiting = self._starved_in_trouble if held_by_trouble else self._starved
-        waiting[site.name] = None
+        waiting[site.key] = None
 
     def _feed_the_starved(self) -> None:
         """No more than can have a connection now: with thousands waiting, each end of one must not wake all others."""
         self._feed(self._starved, self._share)
         self._feed(self._starved_in_trouble, self._room_for_trouble)
 
-    def _feed(self, starved: OrderedDict[str, None], most: int) -> None:
+    def _feed(self, starved: OrderedDict[SiteKey, None], most: int) -> None:
         while starved and most > 0 and self._open - len(self._idle) + self._starting < self._share:
             most -= 1
-            name, _ = starved.popitem(last=False)
-            site = self._sites.get(name)
+            key, _ = starved.popitem(last=False)
+            site = self._sites.get(key)
             if site is not None:
                 self._resume(site)
 
@@ -268,6 +274,7 @@ class Couriers:
         self._open += 1
         if not await self._limits.acquire(site.name, maximum=site.profile.connections):
             self._open -= 1
+            self.release_idle(site.name)  # those that are not for this job
             site.put_back(job)
             site.waits_for_limit = True
             asyncio.get_running_loop().call_later(ASK_AGAIN, self._resume, site)

@@ -74,8 +74,9 @@ class Dialler:
 
     async def _session(self, site: Site, host: Host, address: str) -> Connection | ConnectFailure:
         endpoint = Endpoint(address=address, port=host.port, name=host.name)
-        outcome = await connect(endpoint, self._options(site.smarthost, address, self._tls(site.smarthost)))
-        if isinstance(outcome, ConnectFailure) and outcome.tls_failed and site.smarthost is None:
+        smarthost = site.hop if isinstance(site.hop, Smarthost) else None
+        outcome = await connect(endpoint, self._options(smarthost, address, self._tls(smarthost)))
+        if isinstance(outcome, ConnectFailure) and outcome.tls_failed and smarthost is None:
             return await connect(endpoint, self._options(None, address, TlsMode.NONE))
         return outcome
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from relay.config.models import Delivery
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
-from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
+from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job
 from relay.delivery.window import Claim, Window
@@ -32,14 +32,14 @@ TICK = 1.0
 RESOLVED_FOR = 60.0  # the resolver's cache knows the TTLs; this only spares it the question for every message
 RESOLVED_KEPT = 10_000
 
-LookupKey = tuple[str, str, int]
+LookupKey = tuple[Hop, str]  # the domain where its DNS is asked, "" where a route names the host
 
 
 @dataclass(slots=True)
 class Lookup:
     """Jobs that wait for one answer."""
 
-    way: Direct | Smarthost
+    hop: Hop
     domain: str
     jobs: list[Job] = field(default_factory=list)
 
@@ -80,10 +80,16 @@ class Scheduler:
         self._stopped = False
 
     def reconfigure(self, settings: Delivery) -> None:
-        """For jobs from now on; what was looked up by the old settings is looked up again."""
+        """For all that is not under way: it goes where the new routes say, and is looked up again."""
         self._settings = settings
         self._destinations.reconfigure(settings)
         self._resolved.clear()
+        jobs = self._couriers.take_waiting()
+        for lookup in self._lookups.values():
+            jobs += lookup.jobs
+            lookup.jobs = []
+        for job in jobs:
+            self._route(job)
 
     # What reception and the operator's verbs call.
 
@@ -206,7 +212,7 @@ class Scheduler:
         if isinstance(way, Discard):
             self._settling.discarded(job)
             return
-        key = _lookup_key(way, job.domain)
+        key = (way, job.domain if way is DIRECT else "")
         known = self._resolved.get(key)
         if known is not None and known[1] > self._now():
             self._couriers.enqueue(self._couriers.site(known[0], way), job)
@@ -218,10 +224,10 @@ class Scheduler:
         traits = Traits(job.domain, message.sender.rpartition("@")[2], message.credential, message.stream)
         return self._routes().choose(traits)
 
-    def _look_up(self, key: LookupKey, way: Direct | Smarthost, job: Job) -> None:
+    def _look_up(self, key: LookupKey, hop: Hop, job: Job) -> None:
         lookup = self._lookups.get(key)
         if lookup is None:
-            lookup = self._lookups[key] = Lookup(way, job.domain)
+            lookup = self._lookups[key] = Lookup(hop, job.domain)
             self._unasked.append(key)
             self._ask()
         lookup.jobs.append(job)
@@ -246,7 +252,7 @@ class Scheduler:
         match resolution:
             case Destination():
                 self._remember(key, resolution)
-                site = self._couriers.site(resolution, lookup.way)
+                site = self._couriers.site(resolution, lookup.hop)
                 for job in lookup.jobs:
                     self._couriers.enqueue(site, job)
             case Undeliverable():
@@ -257,8 +263,8 @@ class Scheduler:
                     self._settling.unreached(job, detail)
 
     async def _resolve(self, lookup: Lookup) -> Resolution:
-        if isinstance(lookup.way, Smarthost):
-            return await self._destinations.of_smarthost(lookup.way.host, lookup.way.port, login=lookup.way.login)
+        if isinstance(lookup.hop, Smarthost):
+            return await self._destinations.of_smarthost(lookup.hop.host, lookup.hop.port, login=lookup.hop.login)
         return await self._destinations.of_domain(lookup.domain)
 
     def _remember(self, key: LookupKey, destination: Destination) -> None:
@@ -266,10 +272,6 @@ class Scheduler:
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)
-
-
-def _lookup_key(way: Direct | Smarthost, domain: str) -> LookupKey:
-    return (way.host, way.login, way.port) if isinstance(way, Smarthost) else (domain, "", 0)
 
 
 def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:

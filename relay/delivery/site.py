@@ -1,8 +1,8 @@
 """delivery.site: what waits for one site and what is open to it. Bookkeeping without IO.
 
-A site is all domains that share one set of MX hosts, or one smarthost: limits and connections belong to it, a
-transaction to one domain. Turns go round credentials and streams, so that one application's campaign does not stand
-before another's password reset: a job waits for at most one job of every other.
+A site is all domains that share one set of MX hosts, or one smarthost as a route describes it: limits and connections
+belong to it, a transaction to one domain. Turns go round credentials and streams, so that one application's campaign
+does not stand before another's password reset: a job waits for at most one job of every other.
 """
 
 from collections import OrderedDict, deque
@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from relay.config.rules import Profile
 from relay.delivery.destination import Destination
 from relay.delivery.governor import Governor
-from relay.delivery.routing import Smarthost
+from relay.delivery.routing import Hop
 from relay.smtpclient import Connection
 from relay.spool import QueuedMessage, QueuedRecipient
 
 Turn = tuple[str, str]
+SiteKey = tuple[str, Hop]
 
 
 @dataclass(slots=True)
@@ -42,16 +43,16 @@ class Line:
 
 @dataclass(slots=True)
 class Site:
-    """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now.
+    """destination: the newest that DNS gave. couriers: at work now.
 
     starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this
     moment. idle: open, not at work.
     """
 
     name: str
+    hop: Hop
     destination: Destination
     governor: Governor
-    smarthost: Smarthost | None = None
     couriers: int = 0
     starting: int = 0
     waits_for_limit: bool = False
@@ -59,6 +60,11 @@ class Site:
     last_error: str = ""
     _turns: OrderedDict[Turn, deque[Job]] = field(default_factory=OrderedDict)
     _waiting: int = 0
+
+    @property
+    def key(self) -> SiteKey:
+        """Two routes to one host that demand different security or logins have sites of one name."""
+        return (self.name, self.hop)
 
     @property
     def profile(self) -> Profile:

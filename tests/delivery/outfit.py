@@ -20,7 +20,7 @@ from relay.mail.suppression import Strike, Suppression
 from relay.metrics import Metrics
 from relay.reception import Signing
 from relay.resolver import Resolver
-from relay.server.plan import read_plan
+from relay.server.plan import Current, read_plan
 from relay.server.shard import Common, Shard
 from relay.smtpclient import TlsContexts
 from relay.spool import Content, NewMessage, Selection, Spool
@@ -35,11 +35,15 @@ OWN = Machine(frozenset({"relay.example.com"}), frozenset(), prefers_ipv6=False)
 class Outfit:
     """`events` has all that happened, in order, as it is recorded."""
 
-    def __init__(self, shard: Shard, spool: Spool, metrics: Metrics) -> None:
+    def __init__(self, shard: Shard, spool: Spool, metrics: Metrics, current: Current) -> None:
         self.shard = shard
         self.spool = spool
         self.metrics = metrics
-        self._running: asyncio.Task[None] | None = None
+        self._current = current
+
+    def reload(self, settings: Config) -> None:
+        self._current.plan = read_plan(settings, simulator_port=0)
+        self.shard.reconfigure()
 
     async def submit(self, *recipients: str | Recipient, body: bytes = b"hello\r\n", **changes: Any) -> str:
         """Accept a message as reception does. changes: fields of NewMessage or Envelope."""
@@ -125,12 +129,12 @@ async def outfit(
     metrics = Metrics(streams=("transactional", "bulk"))
     log = Log(Output(settings.log.file or Path("/dev/null")), now=time.time)
     random = Random(1)
-    plan = read_plan(settings, simulator_port=0)
+    current = Current(read_plan(settings, simulator_port=0))
     spool = await Spool.open(settings.server.spool, shard=0, now=now)
     try:
         async with asyncio.TaskGroup() as tasks:
             common = Common(
-                plan=lambda: plan,
+                plan=lambda: current.plan,
                 signing=Signing(KeyRing(), now=now),
                 authorize=lambda credential, header: None,
                 suppressed=lambda recipient, credential: None,
@@ -147,7 +151,7 @@ async def outfit(
             )
             shard = Shard(spool, common=common, share=share)
             running = tasks.create_task(shard.scheduler.run())
-            yield Outfit(shard, spool, metrics)
+            yield Outfit(shard, spool, metrics, current)
             await shard.drain(seconds=1.0)
             running.cancel()
     finally:

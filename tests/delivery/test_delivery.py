@@ -1,6 +1,5 @@
 """From the spool to a receiving server and back: every way a recipient can end."""
 
-import asyncio
 import json
 import time
 from email import message_from_bytes
@@ -14,7 +13,7 @@ from relay.mail.event import Kind
 from relay.mail.suppression import Cause, Suppression
 from relay.spool import Selection
 from tests.delivery.outfit import config, kinds, outfit
-from tests.peers.mx import Act, Mx, Peer, ScriptedMx, until
+from tests.peers.mx import Act, HesitantMx, Mx, ScriptedMx, until
 
 SOON = {"retry": {"ladder": ["50ms"], "jitter": 0}}
 NOT_NOW = {"retry": {"ladder": ["1h"]}}
@@ -375,20 +374,6 @@ async def test_what_is_cancelled_while_it_is_being_sent_ends_no_worker(
         await relay.until("y@dest.example", Kind.BOUNCED if len(ends) == 1 else Kind.DELIVERED)
         assert kinds(await relay.of("x@dest.example")) == ends
         assert await relay.of("app@sender.example") == []
-
-
-class HesitantMx(Mx):
-    """Answers to the first final dot only when told."""
-
-    def __init__(self, answers: dict[str, bytes]) -> None:
-        super().__init__(answers)
-        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
-
-    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
-        if verb == "END":
-            self.asked.set()
-            await self.may_answer.wait()
-        return await super()._answer(peer, verb, default)
 
 
 async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(nameserver: str, tmp_path: Path) -> None:
