@@ -22,8 +22,7 @@ from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Trai
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job
 from relay.delivery.window import Claim, Window
-from relay.mail.envelope import Envelope
-from relay.spool import Cursor, QueuedRecipient, Spool
+from relay.spool import Cursor, NewMessage, QueuedRecipient, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
@@ -93,12 +92,15 @@ class Scheduler:
 
     # What reception and the operator's verbs call.
 
-    def has_room(self, envelope: Envelope) -> bool:
+    def has_room(self, message: NewMessage) -> bool:
         """May this message be handed over in memory after its commit?"""
         if self._stopped:
             return False
-        domains = {recipient.domain for recipient in envelope.recipients}
-        return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._now())
+        sender, recipients = message.envelope.sender, message.envelope.recipients
+        domains = {recipient.domain for recipient in recipients}
+        return self.window.admits_fresh(domains, count=len(recipients)) and not any(
+            self._is_parked(domain, sender, message.credential, message.stream) for domain in domains
+        )
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail, just committed; its claims are ours from here on."""
@@ -177,25 +179,32 @@ class Scheduler:
             self._dispatch([row for row in rows if self._admit(row)])
 
     def _admit(self, row: QueuedRecipient) -> bool:
-        if self.window.is_claimed((row.message.id, row.position)):
+        if self._is_claimed(row) or self._waits_for_its_site(row):
             return False
-        if self.window.admits(row.recipient.domain, now=self._now()):
+        if self.window.admits(row.recipient.domain):
             return True
         self.window.mark_more(row.recipient.domain)
         return False
+
+    def _is_claimed(self, row: QueuedRecipient) -> bool:
+        return self.window.is_claimed((row.message.id, row.position))
+
+    def _waits_for_its_site(self, row: QueuedRecipient) -> bool:
+        message = row.message
+        return self._is_parked(row.recipient.domain, message.sender, message.credential, message.stream)
+
+    def _is_parked(self, domain: str, sender: str, credential: str, stream: str) -> bool:
+        parked = self.window.parked(domain, now=self._now())
+        return bool(parked) and self._way(domain, sender, credential, stream) in parked
 
     async def _refill(self) -> None:
         for domain in self.window.readable(now=self._now(), limit=BATCH):
             if self._stopped or self.window.free <= 0:
                 return
-            limit = self.window.per_domain + self.window.claimed_of(domain)
-            marks = self.window.marks(domain)
-            rows = await self._spool.due_in(domain, until=self._now(), limit=limit)
-            self._dispatch([row for row in rows if not self.window.is_claimed((row.message.id, row.position))])
-            if len(rows) < limit:
-                self.window.all_read(domain, marks=marks)
-            else:
-                self.window.later(domain)
+            after, limit = self.window.next_page(domain), self.window.per_domain
+            rows = await self._spool.due_in(domain, after=after, until=self._now(), limit=limit)
+            self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
+            self.window.page_read(domain, last=rows[-1].cursor if rows else None)
 
     # From recipients to jobs to sites.
 
@@ -208,7 +217,8 @@ class Scheduler:
     def _route(self, job: Job) -> None:
         if not self._settling.end_expired(job):
             return
-        way = self._choose(job)
+        message = job.message
+        way = self._way(job.domain, message.sender, message.credential, message.stream)
         if isinstance(way, Discard):
             self._settling.discarded(job)
             return
@@ -219,10 +229,8 @@ class Scheduler:
             return
         self._look_up(key, way, job)
 
-    def _choose(self, job: Job) -> Way:
-        message = job.message
-        traits = Traits(job.domain, message.sender.rpartition("@")[2], message.credential, message.stream)
-        return self._routes().choose(traits)
+    def _way(self, domain: str, sender: str, credential: str, stream: str) -> Way:
+        return self._routes().choose(Traits(domain, sender.rpartition("@")[2], credential, stream))
 
     def _look_up(self, key: LookupKey, hop: Hop, job: Job) -> None:
         lookup = self._lookups.get(key)

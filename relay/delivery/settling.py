@@ -131,6 +131,7 @@ class Settling:
     async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
         await self._spool.give_back(recipients)
         self._end(recipients)
+        self._window.mark_all({each.recipient.domain for each in recipients})
 
     async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
         reports = await self._reports_owed(message, judgements)
