@@ -11,6 +11,7 @@ new one.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
@@ -100,29 +101,30 @@ class Couriers:
         for site, line in list(self._idle.values()):
             self._close_idle(site, line)
         for site in self._sites.values():
-            site.governor.profile = profiles.for_host(site.destination.hosts[0].name)
+            site.governor.profile = profiles.for_host(site.host)
 
-    def site(self, destination: Destination, hop: Hop) -> Site:
-        """The site of that name that is reached that way, with the newest addresses that DNS gave."""
-        site = self._sites.get((destination.site, hop))
-        if site is None:
-            profile = self._profiles.for_host(destination.hosts[0].name)
-            site = Site(destination.site, hop, destination, Governor(profile))
-            self._sites[site.key] = site
-        site.destination = destination
-        return site
-
-    def take_waiting(self) -> list[Job]:
-        """Every job that waits for a courier."""
-        return [job for site in self._sites.values() for job in site.take_all()]
-
-    def enqueue(self, site: Site, job: Job) -> None:
+    def enqueue(self, job: Job, destination: Destination, hop: Hop) -> None:
+        """At the site it goes to, with the newest addresses that DNS gave."""
+        job.destination = destination
+        site = self._site(destination, hop)
         site.add(job)
         # Where a courier is at work the site is being probed, and this job waits for what comes of it.
         if site.governor.retry_at > self._now() and not site.couriers and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)
+
+    def _site(self, destination: Destination, hop: Hop) -> Site:
+        site = self._sites.get((destination.site, hop))
+        if site is None:
+            host = destination.hosts[0].name
+            site = Site(destination.site, hop, host, Governor(self._profiles.for_host(host)))
+            self._sites[site.key] = site
+        return site
+
+    def take_waiting(self) -> list[Job]:
+        """Every job that waits for a courier."""
+        return [job for site in self._sites.values() for job in site.take_all()]
 
     def stop(self) -> None:
         """No new couriers; idle connections are closed."""
@@ -228,9 +230,10 @@ class Couriers:
         """The connection to go on with, if any, and whether to go on at all."""
         if not self._settling.end_expired(job):
             return line, True
-        if line is None or not line.connection.usable or line.messages >= site.profile.messages_per_connection:
-            if line is not None:
-                self._close(site, line)
+        if line is not None and not self._may_carry(site, job, line):
+            self._leave(site, line)
+            line = None
+        if line is None:
             line = await self._connection(site, job)
             if line is None:
                 return None, False
@@ -250,7 +253,7 @@ class Couriers:
         except SpoolError as error:
             self._unreadable(site, job, line, error)
             return None, True
-        if self._is_worth_another_session(site, job, line, result):
+        if self._is_worth_another_session(job, line, result):
             self._close(site, line)
             site.put_back(job)
             return None, True
@@ -259,12 +262,9 @@ class Couriers:
 
     async def _connection(self, site: Site, job: Job) -> Line | None:
         """An idle connection or a new one; None when the job waits or was settled without one."""
-        while site.idle and not job.tried:
-            line = site.idle.pop()
-            del self._idle[id(line)]
-            if line.connection.usable:
-                return line
-            self._close(site, line)
+        line = self._take_idle(site, job)
+        if line is not None:
+            return line
         if self._open >= self._share and self._idle:
             self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
         if self._open >= self._share or (site.governor.in_trouble and self._room_for_trouble <= 0):
@@ -281,6 +281,22 @@ class Couriers:
             return None
         return await self._dial(site, job)
 
+    def _take_idle(self, site: Site, job: Job) -> Line | None:
+        """The one used last; none for a job whose session broke, which goes on with another address."""
+        for line in reversed(site.idle) if not job.tried else ():
+            if self._may_carry(site, job, line):
+                site.idle.remove(line)
+                del self._idle[id(line)]
+                return line
+        return None
+
+    def _may_carry(self, site: Site, job: Job, line: Line) -> bool:
+        return (
+            line.connection.usable
+            and line.messages < site.profile.messages_per_connection
+            and line.suits(job.destination)
+        )
+
     def _resume(self, site: Site) -> None:
         site.waits_for_limit = False
         self._pump(site)
@@ -289,7 +305,7 @@ class Couriers:
         troubled = site.governor.in_trouble
         self._open_to_trouble += troubled
         try:
-            outcome = await self._dialler.open(site, job.tried)
+            outcome = await self._dialler.open(job.destination, site.hop, job.tried)
         finally:
             self._open_to_trouble -= troubled
         if isinstance(outcome, Line):
@@ -321,7 +337,7 @@ class Couriers:
             self._window.park(job.domain, site.hop, until=site.governor.retry_at)
         self._settling.give_back(jobs)
 
-    def _is_worth_another_session(self, site: Site, job: Job, line: Line, result: TransactionResult) -> bool:
+    def _is_worth_another_session(self, job: Job, line: Line, result: TransactionResult) -> bool:
         """Nothing is decided and nothing was sent: the other end had closed an idle connection, which costs the job
         nothing, or the session broke, and another host may do better (RFC 5321 5.1).
         """
@@ -331,7 +347,7 @@ class Couriers:
             return True
         endpoint = line.connection.endpoint
         job.tried[endpoint.address] = f"{endpoint}: {result.failure}"
-        return self._dialler.has_another(site, job.tried)
+        return self._dialler.has_another(job.destination, job.tried)
 
     async def _pace(self, site: Site) -> None:
         if site.profile.messages_per_second:
@@ -343,7 +359,7 @@ class Couriers:
         """What the server does not take in one transaction waits for the next."""
         most = recipients_at_most(line.connection.extensions, ours=site.profile.recipients)
         if len(job.recipients) > most:
-            site.put_back(Job(job.message, job.domain, job.recipients[most:]))
+            site.put_back(replace(job, recipients=job.recipients[most:], tried={}))
             job.recipients = job.recipients[:most]
 
     async def _may_be_sent(self, job: Job) -> bool:

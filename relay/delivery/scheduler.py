@@ -225,7 +225,7 @@ class Scheduler:
         key = (way, job.domain if way is DIRECT else "")
         known = self._resolved.get(key)
         if known is not None and known[1] > self._now():
-            self._couriers.enqueue(self._couriers.site(known[0], way), job)
+            self._couriers.enqueue(job, known[0], way)
             return
         self._look_up(key, way, job)
 
@@ -260,9 +260,8 @@ class Scheduler:
         match resolution:
             case Destination():
                 self._remember(key, resolution)
-                site = self._couriers.site(resolution, lookup.hop)
                 for job in lookup.jobs:
-                    self._couriers.enqueue(site, job)
+                    self._couriers.enqueue(job, resolution, lookup.hop)
             case Undeliverable():
                 for job in lookup.jobs:
                     self._settling.undeliverable(job, resolution)

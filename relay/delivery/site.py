@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from relay.config.rules import Profile
-from relay.delivery.destination import Destination
+from relay.delivery.destination import NOWHERE_YET, Destination
 from relay.delivery.governor import Governor
 from relay.delivery.routing import Hop
 from relay.smtpclient import Connection
@@ -23,27 +23,38 @@ SiteKey = tuple[str, Hop]
 class Job:
     """Recipients of one message in one domain: what one transaction carries.
 
-    tried: addresses whose session broke in this attempt, and how.
+    destination: once it is looked up. tried: addresses whose session broke in this attempt, and how.
     """
 
     message: QueuedMessage
     domain: str
     recipients: list[QueuedRecipient]
+    destination: Destination = NOWHERE_YET
     tried: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Line:
-    """An open connection and how it has been used. idle_since: POSIX seconds."""
+    """An open connection and how it has been used. destination: what it was opened for. idle_since: POSIX seconds."""
 
     connection: Connection
+    destination: Destination
     messages: int = 0
     idle_since: float = 0.0
+
+    def suits(self, destination: Destination) -> bool:
+        """RFC 5321 5.1: a domain's best hosts come first, also where its site has a connection to another. One that
+        was opened after the same best hosts gave no session will do.
+        """
+        if destination is self.destination:
+            return True
+        best = destination.best
+        return self.connection.endpoint.name in best or self.destination.best == best
 
 
 @dataclass(slots=True)
 class Site:
-    """destination: the newest that DNS gave. couriers: at work now.
+    """host: one of its hosts, which tells its profile. couriers: at work now.
 
     starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this
     moment. idle: open, not at work.
@@ -51,7 +62,7 @@ class Site:
 
     name: str
     hop: Hop
-    destination: Destination
+    host: str
     governor: Governor
     couriers: int = 0
     starting: int = 0

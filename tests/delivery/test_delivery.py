@@ -417,6 +417,33 @@ async def test_a_session_that_breaks_is_followed_by_one_with_the_next_host(names
         assert event.attempt == 1
 
 
+async def test_domains_of_a_site_keep_their_own_preferences(nameserver: str, tmp_path: Path) -> None:
+    async with (
+        ScriptedMx(Mx(), host="127.0.0.4") as a,
+        ScriptedMx(Mx(), host="127.0.0.5", port=a.port) as b,
+        outfit(config(tmp_path, port=a.port, nameserver=nameserver)) as relay,
+    ):
+        for number, (domain, host) in enumerate([("pair", a.host), ("swapped", b.host)] * 2):
+            recipient = f"x{number}@{domain}.example"
+            await relay.submit(recipient)
+            assert f"[{host}]" in (await relay.until(recipient, Kind.DELIVERED)).mx
+        assert len(relay.shard.couriers.sites) == 1
+        assert (a.connections, b.connections) == (1, 1)
+
+
+async def test_a_connection_to_a_backup_is_used_again_while_the_best_host_is_down(
+    nameserver: str, tmp_path: Path
+) -> None:
+    async with (
+        ScriptedMx(Mx()) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        for number in range(3):
+            await relay.submit(f"x{number}@backup.example")
+            await relay.until(f"x{number}@backup.example", Kind.DELIVERED)
+        assert server.connections == 1
+
+
 async def test_what_becomes_of_each_recipient_is_logged(nameserver: str, tmp_path: Path) -> None:
     log = tmp_path / "relay.log"
     mx = Mx({"RCPT": [b"250 ok\r\n", b"550 5.1.1 no such user\r\n"]})
