@@ -137,6 +137,37 @@ async def test_each_recipient_of_a_transaction_ends_by_itself(nameserver: str, t
             assert len(mx.messages) == 1
 
 
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        pytest.param(
+            {"MAIL": b"250 ok\r\n250 ok\r\n", "RCPT": [b"550 5.1.1 no such user\r\n", b"250 ok\r\n"]},
+            Kind.DEFERRED,
+            id="one reply too many, so that each refusal seems to be the next one's",
+        ),
+        pytest.param(
+            {"RCPT": [b"550 5.1.1 no such user\r\n", b"what?\r\n"]}, Kind.DEFERRED, id="garbage after a refusal"
+        ),
+        pytest.param(
+            {"RCPT": [b"550 5.1.1 no such user\r\n", b"250 ok\r\n"], "END": b"what?\r\n"},
+            Kind.UNKNOWN,
+            id="garbage after the dot",
+        ),
+    ],
+)
+async def test_a_server_that_has_lost_its_place_bounces_nobody(
+    answers: dict[str, Any], kind: Kind, nameserver: str, tmp_path: Path
+) -> None:
+    async with ScriptedMx(Mx(answers)) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)
+        async with outfit(settings) as relay:
+            await relay.submit("a@dest.example", "b@dest.example")
+            for recipient in ("a@dest.example", "b@dest.example"):
+                await relay.until(recipient, kind)
+                assert kinds(await relay.of(recipient)) == [kind]
+            assert await relay.suppressions() == []
+
+
 async def test_domains_of_a_site_share_a_connection_and_never_a_transaction(nameserver: str, tmp_path: Path) -> None:
     mx = Mx()
     async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
