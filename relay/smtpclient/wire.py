@@ -73,15 +73,17 @@ class Wire(asyncio.Protocol):
         self._transport.write(octets)
 
     async def reply(self, *, within: float) -> Reply:
-        """The next reply. within: seconds from now."""
+        """The next reply. within: seconds from now until the whole of it has come."""
+        deadline = self._loop.time() + within
         while not self._replies:
-            await self._wait(within)
+            await self._wait(deadline, within)
         return self._replies.popleft()
 
     async def drain(self, *, within: float) -> None:
         """Until the transport takes more, or a reply has come."""
+        deadline = self._loop.time() + within
         while self._paused and not self._replies:
-            await self._wait(within)
+            await self._wait(deadline, within)
 
     @property
     def has_reply(self) -> bool:
@@ -107,11 +109,11 @@ class Wire(asyncio.Protocol):
             self.failure = "closed by us"
             self._transport.close()
 
-    async def _wait(self, within: float) -> None:
+    async def _wait(self, deadline: float, within: float) -> None:
         if self.failure:
             raise Broken(self.failure)
         self._limit = within
-        self._deadline = self._loop.time() + within
+        self._deadline = deadline
         if self._deadline < self._alarm_at:
             self._set_alarm()
         self._waiter = self._loop.create_future()

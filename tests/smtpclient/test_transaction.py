@@ -536,6 +536,23 @@ async def test_each_command_has_its_own_time(
     assert (result.failure, result.stage) == ("no reply within 0.1 s", stage)
 
 
+async def test_a_reply_that_never_ends_is_waited_for_no_longer_than_any(sessions: Sessions) -> None:
+    async def dripping(peer: Peer) -> None:
+        await peer.say(b"220 mx.test\r\n")
+        await peer.line()
+        await peer.say(b"250 mx.test\r\n")
+        await peer.line()
+        while not peer.writer.is_closing():
+            await peer.say(b"250-wait\r\n")
+            await asyncio.sleep(0.02)
+
+    async with ScriptedMx(dripping) as server:
+        connection = await sessions.to(server, timeouts=impatient(mail=0.3))
+        async with asyncio.timeout(5.0):
+            result = await connection.transact(transaction())
+    assert (result.failure, result.stage) == ("no reply within 0.3 s", Stage.MAIL)
+
+
 async def test_a_reset_connection_after_the_dot_leaves_the_outcome_unknown(sessions: Sessions) -> None:
     async with ScriptedMx(Mx({"END": Act.DROP})) as server:
         connection = await sessions.to(server)
