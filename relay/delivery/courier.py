@@ -67,6 +67,7 @@ class Couriers:
         self._open_to_trouble = 0
         self._starting = 0  # couriers that have not looked for a job yet, and will want a connection
         self._stopped = False
+        self._cut = False
         self._running: set[asyncio.Task[None]] = set()
 
     @property
@@ -84,7 +85,10 @@ class Couriers:
             await asyncio.wait(self._running)
 
     async def cut_short(self) -> None:
-        """End what is under way where it stands; what is unsettled is due again at the next start."""
+        """End what is under way where it stands. What the servers may have taken is settled as such; what else is
+        unsettled is due again at the next start.
+        """
+        self._cut = True
         for task in self._running:
             task.cancel()
         await self.finished()
@@ -230,13 +234,9 @@ class Couriers:
         """The connection to go on with, if any, and whether to go on at all."""
         if not self._settling.end_expired(job):
             return line, True
-        if line is not None and not self._may_carry(site, job, line):
-            self._leave(site, line)
-            line = None
+        line = await self._connection(site, job, line)
         if line is None:
-            line = await self._connection(site, job)
-            if line is None:
-                return None, False
+            return None, False
         await self._pace(site)
         refusal = impossible(job.message, line.connection.extensions)
         if refusal is not None:
@@ -253,6 +253,9 @@ class Couriers:
         except SpoolError as error:
             self._unreadable(site, job, line, error)
             return None, True
+        except asyncio.CancelledError:
+            self._interrupted(site, job, line)
+            raise
         if self._is_worth_another_session(job, line, result):
             self._close(site, line)
             site.put_back(job)
@@ -260,8 +263,12 @@ class Couriers:
         self._conclude(site, job, line, result)
         return line, True
 
-    async def _connection(self, site: Site, job: Job) -> Line | None:
-        """An idle connection or a new one; None when the job waits or was settled without one."""
+    async def _connection(self, site: Site, job: Job, at_hand: Line | None) -> Line | None:
+        """The one at hand, an idle one or a new one; None when the job waits or was settled without one."""
+        if at_hand is not None and self._may_carry(site, job, at_hand):
+            return at_hand
+        if at_hand is not None:
+            self._leave(site, at_hand)
         line = self._take_idle(site, job)
         if line is not None:
             return line
@@ -282,8 +289,8 @@ class Couriers:
         return await self._dial(site, job)
 
     def _take_idle(self, site: Site, job: Job) -> Line | None:
-        """The one used last; none for a job whose session broke, which goes on with another address."""
-        for line in reversed(site.idle) if not job.tried else ():
+        """The one used last."""
+        for line in reversed(site.idle):
             if self._may_carry(site, job, line):
                 site.idle.remove(line)
                 del self._idle[id(line)]
@@ -294,6 +301,7 @@ class Couriers:
         return (
             line.connection.usable
             and line.messages < site.profile.messages_per_connection
+            and line.connection.endpoint.address not in job.tried
             and line.suits(job.destination)
         )
 
@@ -388,6 +396,12 @@ class Couriers:
             raise error
         self._close(site, line)
         self._settling.unreached(job, error.text, site=site.name)
+
+    def _interrupted(self, site: Site, job: Job, line: Line) -> None:
+        """Unless the worker breaks, when nothing can be settled any more."""
+        known = line.connection.interrupted
+        if self._cut and known is not None and known.dot_sent:
+            self._conclude(site, job, line, replace(known, failure="the relay ended before the server answered"))
 
     def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
         dsn_offered = "DSN" in line.connection.extensions

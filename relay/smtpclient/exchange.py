@@ -78,6 +78,10 @@ class Exchange:
         if self._wire.desynced:
             failure = self._wire.failure
             self._disbelieve_refusals()
+        return self.result(failure)
+
+    def result(self, failure: str) -> TransactionResult:
+        """What is known by now."""
         recipients = tuple(self.recipients)
         return TransactionResult(self.mail, recipients, self.final, self._ended_at(), failure, self.dot_sent)
 

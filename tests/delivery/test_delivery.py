@@ -420,6 +420,33 @@ async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(name
         assert len(mx.messages) == 1
 
 
+@pytest.mark.parametrize(
+    ("unknown_outcome", "ends"),
+    [
+        pytest.param("retry", [Kind.UNKNOWN, Kind.DELIVERED], id="and is tried again"),
+        pytest.param("end", [Kind.UNKNOWN], id="and ends where it is sent at most once"),
+    ],
+)
+async def test_what_a_drain_cuts_after_the_dot_is_journaled_as_unknown(
+    unknown_outcome: str, ends: list[Kind], nameserver: str, tmp_path: Path
+) -> None:
+    mx = HesitantMx({"RCPT": [b"250 ok\r\n", b"550 5.1.1 no such user\r\n"]})
+    async with ScriptedMx(mx) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)
+        async with outfit(settings) as relay:
+            await relay.submit("x@dest.example", "y@dest.example", sender="", unknown_outcome=unknown_outcome)
+            await mx.asked.wait()
+        mx.may_answer.set()
+        async with outfit(settings) as relay:
+            await relay.submit("last@dest.example", sender="")
+            await relay.until("last@dest.example", Kind.DELIVERED)
+            await relay.until("x@dest.example", ends[-1])
+            events = await relay.of("x@dest.example")
+            assert kinds(events) == ends
+            assert events[0].detail.startswith("the relay ended before the server answered")
+            assert kinds(await relay.of("y@dest.example")) == [Kind.BOUNCED]
+
+
 async def test_a_connection_carries_no_more_messages_than_the_profile_says(nameserver: str, tmp_path: Path) -> None:
     profiles = tmp_path / "profiles.toml"
     profiles.write_text("[default]\nconnections = 1\nmessages_per_connection = 3\n")
