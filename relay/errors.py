@@ -64,6 +64,18 @@ class SpoolError(RelayError):
     exit_code = os.EX_IOERR
 
 
+class SpoolDamaged(SpoolError):
+    """A file of the spool is not what was written to it; nothing of it was changed."""
+
+    exit_code = os.EX_DATAERR
+
+
+class MessageDamaged(SpoolError):
+    """What is kept of one message is not what was accepted; it is set aside."""
+
+    exit_code = os.EX_DATAERR
+
+
 class SpoolFull(SpoolError):
     """No space or no inodes; nothing was acknowledged. Clients get 452 4.3.1."""
 

@@ -76,7 +76,7 @@ def test_a_call_fails_as_often_as_it_is_told_to(call: str, error: int, tmp_path:
         needed = 2 if call == "write" else 3
         assert [process.does(call) for _ in range(needed + 1)] == ["done"] * (needed - 1) + [str(error), "done"]
         assert [each.rule for each in disk.wait_until_met()] == [0]
-        disk.follow(Rule(call, "elsewhere", error))
+        disk.follow(Rule(call, "elsewhere", error), Rule(call, "her$", error))
         assert process.does(call) == "done"
 
 

@@ -18,6 +18,7 @@ from relay.cli import (
     quickstart,
     send_test,
     serve,
+    spool,
     status,
     suppression,
 )
@@ -39,6 +40,7 @@ app.add_typer(domain.app, name="domain")
 app.add_typer(queue.app, name="queue")
 for order in (queue_orders.hold, queue_orders.release, queue_orders.retry, queue_orders.cancel):
     queue.app.command()(order)
+app.add_typer(spool.app, name="spool")
 app.add_typer(log.app, name="log")
 app.add_typer(suppression.app, name="suppression")
 

@@ -106,6 +106,7 @@ def as_value(entry: "QueueEntry") -> dict[str, Any]:
         "next_attempt_at": printing.iso(entry.due_at),
         "held_at": printing.iso(entry.held_at),
         "last_reply": entry.last_reply or None,
+        "damage": entry.damage or None,
     }
 
 
@@ -130,7 +131,7 @@ def _row(entry: "QueueEntry", *, now: float) -> tuple[object, ...]:
         printing.span(now - entry.accepted_at),
         entry.attempts,
         "" if entry.held_at else _in(entry.due_at - now),
-        entry.last_reply,
+        entry.damage or entry.last_reply,
     )
 
 
@@ -155,7 +156,10 @@ def _not_queued(message: str) -> NotFound:
 
 def _header_of(here: invocation.Invocation, message: str) -> str:
     for reader in shards.readers(here, ids=(message,)):
-        return reader.content(message).head.decode("utf-8", "replace")
+        try:
+            return reader.content(message).head.decode("utf-8", "replace")
+        except NotFound:
+            return ""  # damaged; the recipients say so
     raise _not_queued(message)
 
 
@@ -172,6 +176,7 @@ def _last_tries(here: invocation.Invocation, message: str) -> "dict[str, Event]"
 def _why(entry: "QueueEntry", tried: "Event | None", now: float) -> list[tuple[str, object]]:
     return [
         ("status", _status_words(entry)),
+        ("damage", entry.damage),
         ("waiting for", printing.span(now - entry.accepted_at)),
         ("tries", entry.attempts),
         ("last try", printing.when(tried.at) if tried else ""),
@@ -185,6 +190,9 @@ def _why(entry: "QueueEntry", tried: "Event | None", now: float) -> list[tuple[s
 
 
 def _status_words(entry: "QueueEntry") -> str:
+    if entry.damage:
+        since = printing.when(entry.held_at)
+        return f"set aside since {since}; looked at again by: relay queue release {entry.message_id}"
     if entry.held_at:
         return f"held since {printing.when(entry.held_at)}; goes on with: relay queue release {entry.message_id}"
     return entry.status.value if entry.attempts else "queued: not tried yet, or being tried for the first time"

@@ -17,7 +17,7 @@ Sender = Annotated[
     str | None, typer.Option("--from", metavar="ADDRESS", help='The envelope sender; "<>" for the null sender.')
 ]
 OfCredential = Annotated[str, typer.Option("--credential", metavar="NAME", help="Accepted from this credential.")]
-InStatus = Annotated[str, typer.Option("--status", metavar="queued|deferred|held", help="In this status.")]
+InStatus = Annotated[str, typer.Option("--status", metavar="queued|deferred|held|damaged", help="In this status.")]
 OlderThan = Annotated[str, typer.Option("--older-than", metavar="DURATION", help='Accepted longer ago than "2h".')]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would be changed.")]
 Everything = Annotated[bool, typer.Option("--all", help="Every recipient there is.")]

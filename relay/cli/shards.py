@@ -69,9 +69,9 @@ def pending_events(here: Invocation) -> "list[Event]":
 # The statuses an order applies to; what is held already cannot be held again.
 _APPLIES = {
     "hold": ("queued", "deferred"),
-    "release": ("held",),
+    "release": ("held", "damaged"),
     "retry": ("queued", "deferred"),
-    "cancel": ("queued", "deferred", "held"),
+    "cancel": ("queued", "deferred", "held", "damaged"),
 }
 
 

@@ -29,7 +29,7 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
         "queue": _queue(here),
         "domains": _domains(here),
         "trouble": _trouble(owners),
-        "disk": _disk(here),
+        "disk": _disk(here) | {"cures": sum(answer["cures"] for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
     }
@@ -54,7 +54,7 @@ def _queue(here: invocation.Invocation) -> dict[str, dict[str, Any]]:
                 min((getattr(each, word).oldest for each in totals if getattr(each, word).oldest), default=0.0)
             ),
         }
-        for word in ("queued", "deferred", "held")
+        for word in ("queued", "deferred", "held", "damaged")
     }
 
 
@@ -138,7 +138,7 @@ def _show(value: dict[str, Any]) -> None:
     printing.facts(
         [
             ("server", value["server"]),
-            *((f"{word}", _queue_words(entry)) for word, entry in value["queue"].items()),
+            *((word, _queue_words(word, entry)) for word, entry in value["queue"].items() if _is_shown(word, entry)),
             ("disk", _disk_words(value["disk"])),
             *(("certificate", _certificate_words(each)) for each in value["certificates"]),
         ]
@@ -171,15 +171,22 @@ def _show(value: dict[str, Any]) -> None:
         printing.table(columns, failures, empty="")
 
 
-def _queue_words(entry: dict[str, Any]) -> str:
+def _queue_words(word: str, entry: dict[str, Any]) -> str:
     words = printing.count(entry["recipients"], "recipient")
-    return f"{words}, the oldest of {entry['oldest_at']}" if entry["oldest_at"] else words
+    words += f", the oldest of {entry['oldest_at']}" if entry["oldest_at"] else ""
+    return f"{words}: relay queue list --status damaged" if word == "damaged" else words
+
+
+def _is_shown(word: str, entry: dict[str, Any]) -> bool:
+    """What there should never be is told of only when there is."""
+    return word != "damaged" or entry["recipients"] > 0
 
 
 def _disk_words(disk: dict[str, Any]) -> str:
     share = disk["free"] / (disk["total"] or 1)
     low = "; too little: clients get 452" if disk["low"] else ""
-    return f"{printing.size(disk['free'])} free ({share:.0%}){low}"
+    failed = f"; it failed {printing.count(disk['cures'], 'commit')} since the start" if disk["cures"] else ""
+    return f"{printing.size(disk['free'])} free ({share:.0%}){low}{failed}"
 
 
 def _certificate_words(certificate: dict[str, Any]) -> str:

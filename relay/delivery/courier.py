@@ -23,7 +23,7 @@ from relay.delivery.routing import Hop
 from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site, SiteKey
 from relay.delivery.window import Window
-from relay.errors import NotFound, SpoolError
+from relay.errors import MessageDamaged, NotFound, SpoolError
 from relay.metrics import Metrics
 from relay.smtpclient import OutgoingContent, TransactionResult
 from relay.spool import Spool
@@ -33,7 +33,9 @@ ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection 
 
 
 class Couriers:
-    """One worker's sites and connections. share: connections out that this worker may have."""
+    """One worker's sites and connections. share: connections out that this worker may have. steady: POSIX seconds that
+    never jump.
+    """
 
     def __init__(
         self,
@@ -46,7 +48,7 @@ class Couriers:
         spool: Spool,
         share: int,
         metrics: Metrics,
-        now: Callable[[], float],
+        steady: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._dialler = dialler
@@ -57,7 +59,7 @@ class Couriers:
         self._spool = spool
         self._share = share
         self._metrics = metrics
-        self._now = now
+        self._steady = steady
         self._tasks = tasks
         self._sites: dict[SiteKey, Site] = {}
         self._starved: OrderedDict[SiteKey, None] = OrderedDict()  # sites that wait for this worker's share
@@ -113,7 +115,7 @@ class Couriers:
         site = self._site(destination, hop)
         site.add(job)
         # Where a courier is at work the site is being probed, and this job waits for what comes of it.
-        if site.governor.retry_at > self._now() and not site.couriers and not self._window.take_urge(job.domain):
+        if site.governor.retry_at > self._steady() and not site.couriers and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)
@@ -137,7 +139,7 @@ class Couriers:
 
     def sweep(self) -> None:
         """Close what has been idle too long or was closed by the other end; forget sites that nothing is known of."""
-        now = self._now()
+        now = self._steady()
         for site in list(self._sites.values()):
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
                 self._close_idle(site, line)
@@ -208,7 +210,7 @@ class Couriers:
 
     def _leave(self, site: Site, line: Line) -> None:
         if line.connection.usable and not self._stopped and line.messages < site.profile.messages_per_connection:
-            line.idle_since = self._now()
+            line.idle_since = self._steady()
             site.idle.append(line)
             self._idle[id(line)] = (site, line)
         else:
@@ -247,8 +249,8 @@ class Couriers:
             return line, True
         try:
             result = await self._transact(job, line)
-        except NotFound:
-            self._window.forget(job.recipients)  # cancelled while it waited
+        except (NotFound, MessageDamaged):
+            self._window.forget(job.recipients)  # cancelled while it waited, or set aside for an operator to see
             return line, True
         except SpoolError as error:
             self._unreadable(site, job, line, error)
@@ -334,7 +336,7 @@ class Couriers:
         if job.tried:
             site.governor.pushed_back()
             return
-        site.governor.unreachable(now=self._now())
+        site.governor.unreachable(now=self._steady())
         self._window.park(job.domain, site.hop, until=site.governor.retry_at)
         self._park(site)
 

@@ -30,7 +30,7 @@ class SiteLimits(Protocol):
 
 
 class Governor:
-    """One site's window and trouble. Times are POSIX seconds."""
+    """One site's window and trouble. Times are POSIX seconds that never jump."""
 
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
@@ -63,7 +63,7 @@ class Governor:
 
 
 class LocalLimits:
-    """SiteLimits where one worker is the whole machine. `now`: monotonic or POSIX seconds, one of them throughout."""
+    """SiteLimits where one worker is the whole machine. `now`: seconds that never jump."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now

@@ -142,8 +142,11 @@ class Judge:
 
     def unknown(self, recipient: QueuedRecipient, detail: str, where: Where) -> Judgement:
         """The end of the content was sent and no reply came: it may have been taken (RFC 5321 4.5.3.2.6, 6.1)."""
-        if recipient.message.unknown_outcome == "end":
-            event = self._event(recipient, Kind.UNKNOWN, where, detail=f"{detail}; not tried again (at most once)")
+        why = "at most once" if recipient.message.unknown_outcome == "end" else ""
+        if not why and isinstance(self._decide(recipient, detail), Expire):
+            why = "its time is over"
+        if why:
+            event = self._event(recipient, Kind.UNKNOWN, where, detail=f"{detail}; not tried again ({why})")
             return Judgement(recipient, Outcome(recipient.position, event, final=True), _failure(recipient))
         return self._put_off(recipient, where, detail=detail, kind=Kind.UNKNOWN)
 

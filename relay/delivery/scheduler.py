@@ -44,7 +44,9 @@ class Lookup:
 
 
 class Scheduler:
-    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds."""
+    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds, `steady` such
+    as never jump.
+    """
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Scheduler:
         settling: Settling,
         settings: Delivery,
         now: Callable[[], float],
+        steady: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._spool = spool
@@ -67,6 +70,7 @@ class Scheduler:
         self._settling = settling
         self._settings = settings
         self._now = now
+        self._steady = steady
         self._tasks = tasks
         self.window = window
         self._lookups: dict[LookupKey, Lookup] = {}
@@ -194,11 +198,11 @@ class Scheduler:
         return self._is_parked(row.recipient.domain, message.sender, message.credential, message.stream)
 
     def _is_parked(self, domain: str, sender: str, credential: str, stream: str) -> bool:
-        parked = self.window.parked(domain, now=self._now())
+        parked = self.window.parked(domain, now=self._steady())
         return bool(parked) and self._way(domain, sender, credential, stream) in parked
 
     async def _refill(self) -> None:
-        for domain in self.window.readable(now=self._now(), limit=BATCH):
+        for domain in self.window.readable(now=self._steady(), limit=BATCH):
             if self._stopped or self.window.free <= 0:
                 return
             after, limit = self.window.next_page(domain), self.window.per_domain
@@ -224,7 +228,7 @@ class Scheduler:
             return
         key = (way, job.domain if way is DIRECT else "")
         known = self._resolved.get(key)
-        if known is not None and known[1] > self._now():
+        if known is not None and known[1] > self._steady():
             self._couriers.enqueue(job, known[0], way)
             return
         self._look_up(key, way, job)
@@ -275,7 +279,7 @@ class Scheduler:
         return await self._destinations.of_domain(lookup.domain)
 
     def _remember(self, key: LookupKey, destination: Destination) -> None:
-        self._resolved[key] = (destination, self._now() + RESOLVED_FOR)
+        self._resolved[key] = (destination, self._steady() + RESOLVED_FOR)
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)

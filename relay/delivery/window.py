@@ -25,7 +25,7 @@ Claim = tuple[str, int]
 @dataclass(slots=True)
 class Domain:
     """claimed: recipients in memory. more: due ones are on disk. parked: ways whose site does not answer, and until
-    when (POSIX seconds) nothing that goes them is read.
+    when (POSIX seconds that never jump) nothing that goes them is read.
 
     read_to: where the next page begins, None at the first. marks: how often `more` was said, and how often before the
     first page was read. urged: an operator wants it tried, whatever its site's trouble.

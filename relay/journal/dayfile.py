@@ -4,8 +4,10 @@ A file has one writer, the worker that owns the shard, and any number of readers
 of the message's acceptance, which its queue id tells, so that a message's whole story is in one file; a rejection
 without an id goes by its own time.
 
-WAL with synchronous=FULL: what `add` has committed survives a power cut, for the spool forgets it next. A file made
-by a newer relay is refused (SpoolVersion) and left as it is; one that cannot be read is `Damaged`.
+WAL with synchronous=FULL: what `add` has committed survives a power cut, for the spool forgets it next. The log is
+carried over here rather than by SQLite, which keeps the errors of that to itself; after any error the file is abandoned
+with its log as it is, and opening it anew writes all of that anew first (`relay.wal`). A file made by a newer relay is
+refused (SpoolVersion) and left as it is; one that cannot be read is `Damaged`.
 """
 
 import os
@@ -18,17 +20,21 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
-from relay.errors import SpoolError, SpoolVersion
-from relay.journal.encoding import COLUMNS, flattened, placeholders, row
-from relay.journal.failure import translated
+from relay.errors import SpoolVersion
+from relay.journal.encoding import COLUMNS, decode, flattened, placeholders, row
+from relay.journal.failure import Damaged, translated
 from relay.mail import queue_id
 from relay.mail.event import Event
+from relay.wal import is_whole, write_anew
 
 VERSION = 1
 LARGEST_INSERT = 2000  # rows; SQLite takes 32766 parameters
 PREPARED = 16  # statements kept; a large one takes some 500 KB
-WAL_PAGES = 4000
+LOG_PAGES = 4000
+PAGES_OF_COMMIT = 10  # about; the table's and each index's
+EVENTS_OF_PAGE = 4
 BUSY_SECONDS = 5.0
+READ_FOR_SECONDS = 0.5  # waited for who reads a file that was not closed in order
 
 _NAME = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db")
 _TRACE = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db(?:\.damaged-\d+)?(?:-wal|-shm)?")
@@ -95,15 +101,21 @@ def _day(pattern: re.Pattern[str], path: Path) -> date | None:
 
 
 class DayFile:
-    """The writer's side. Its methods block and raise SpoolError; after one has, `close` it and open it anew."""
+    """The writer's side. Its methods block and raise SpoolError; after one has, `abandon` it and open it anew."""
 
     def __init__(self, path: Path) -> None:
+        """Raises SpoolError, Unavailable while it is read since before a crash."""
         self.path = path
+        self._pages = 0  # of the log, about
         with translated(path):
             _create(path)
+            with reading(path):  # that it is of no newer version
+                pass
+            write_anew(path, within=READ_FOR_SECONDS)
             self._connection = _connect(path, mode="rw")
             try:
                 self._prepare()
+                self._last = _known(_connect(path, mode="ro"))
             except BaseException:
                 self._connection.close()
                 raise
@@ -119,32 +131,40 @@ class DayFile:
             for first in range(0, len(events), LARGEST_INSERT):
                 rows = [row(next(self._numbers), *each) for each in events[first : first + LARGEST_INSERT]]
                 added += self._connection.execute(_insert(len(rows)), flattened(rows)).rowcount
+                self._pages += PAGES_OF_COMMIT + len(rows) // EVENTS_OF_PAGE
+            if self._pages > LOG_PAGES:
+                self._carry_over()
         return added
 
+    def _carry_over(self) -> None:
+        if is_whole(self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()):
+            self._pages = 0
+
     def close(self) -> None:
+        """In order: the log is carried over."""
+        self._last.close()
         self._connection.close()
 
+    def abandon(self) -> None:
+        """After an error. Who closes last carries the log over if it may write; so the one that may not is last."""
+        self._connection.close()
+        self._last.close()
+
     def _prepare(self) -> None:
-        check_version(self._connection, self.path)
         if _version(self._connection) == 0:
             script = (files("relay.journal") / "journal-1.sql").read_text(encoding="utf-8")
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = 1;\nCOMMIT;")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        self._write_anew()
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         ((last,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM event")
         self._numbers = count(last + 1)
 
-    def _write_anew(self) -> None:
-        """Copy what an earlier writer left in the WAL into the file.
 
-        After a crash or a failed fsync the WAL may hold events that are only in the page cache, and that a later fsync
-        would not write (Linux marks pages clean when fsync fails). They must not count as there before they are safe.
-        """
-        _, frames, copied = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames != copied:
-            raise SpoolError(f"{self.path} is being read since before a crash", remedy="It is tried again.")
+def _known(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Having read once it is one of those that use the file."""
+    connection.execute("PRAGMA user_version").fetchone()
+    return connection
 
 
 def _insert(rows: int) -> str:
@@ -168,6 +188,39 @@ def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
             yield connection if _version(connection) else None
 
 
+def damages(path: Path) -> list[str]:
+    """What SQLite finds wrong with a file, and events that cannot be understood. Raises SpoolError, SpoolVersion."""
+    try:
+        with reading(path) as connection:
+            if connection is None:
+                return []
+            found = [str(text) for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
+            return found or _undecoded(connection)
+    except Damaged as error:
+        return [error.text]
+
+
+def copy(path: Path, target: Path) -> None:
+    """One moment's state into a file that is not there yet, and on disk. Raises SpoolError, SpoolVersion."""
+    with translated(path), closing(_connect(path, mode="ro")) as source, closing(sqlite3.connect(target)) as made:
+        check_version(source, path)
+        source.backup(made)
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _undecoded(connection: sqlite3.Connection) -> list[str]:
+    count = sum(not _is_event(octets) for (octets,) in connection.execute("SELECT event FROM event"))
+    return [f"{count} of its events cannot be understood"] if count else []
+
+
+def _is_event(octets: bytes) -> bool:
+    try:
+        decode(octets)
+    except ValueError:
+        return False
+    return True
+
+
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
     """Raises SpoolVersion."""
     version = _version(connection)
@@ -189,7 +242,11 @@ def _create(path: Path) -> None:
     if path.exists():
         return
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    sync_directory(path.parent)
+    try:
+        sync_directory(path.parent)
+    except OSError:
+        path.unlink()  # or its name would count as written the next time
+        raise
 
 
 def sync_directory(directory: Path) -> None:

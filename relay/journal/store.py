@@ -75,10 +75,10 @@ class Journal:
         try:
             return self._file(day).add(events)
         except Damaged as error:
-            self._forget(day)
+            self._abandon(day)
             self._set_aside(day, error)
         except RelayError:
-            self._forget(day)  # a connection that met an I/O error is not used again
+            self._abandon(day)  # a connection that met an I/O error is not used again
             raise
         return self._file(day).add(events)
 
@@ -95,6 +95,11 @@ class Journal:
         file = self._files.pop(day, None)
         if file is not None:
             file.close()
+
+    def _abandon(self, day: date) -> None:
+        file = self._files.pop(day, None)
+        if file is not None:
+            file.abandon()
 
     def _close_all(self) -> None:
         for day in tuple(self._files):

@@ -12,6 +12,11 @@ COMMIT, checkpoint, closed. (A connection that closes last checkpoints too, whic
 Read-only connections take no lock; they neither write nor checkpoint. flock rather than fcntl: it excludes threads of
 one process as well, and the kernel frees it when a process dies.
 
+A write or a sync that fails is not cured by trying again (`relay.wal`). The change is undone, and the lock's file says
+that the disk failed one: whoever changes something next first writes every page anew (VACUUM puts them into the log),
+has the kernel drop what it cached of the file, carries all of it over and cuts the log. This works beside the workers'
+readers, which never let go of the file.
+
 Everything that blocks runs in one thread of this object, in order. Never open the database file itself with `open`:
 closing any descriptor of it drops the process's POSIX locks, SQLite's among them.
 """
@@ -30,12 +35,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.errors import PermissionRefused, RelayError, SpoolError, SpoolFull, SpoolVersion, Unavailable
+from relay.wal import forget_cached, is_whole, log_of
 
 T = TypeVar("T")
 
 BUSY_SECONDS = 5.0  # a reader that recovers the WAL after a crash locks it for moments only
 WAL_LIMIT = 16 * 1024 * 1024  # octets of WAL file that a large import may leave behind
+CARRIED_OVER_FROM = 4 * 1024 * 1024  # octets of WAL
 POLL_SECONDS = 0.005
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_UNWRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE)
 
 
 def schema(name: str) -> tuple[str, ...]:
@@ -97,25 +106,84 @@ class Database:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _prepare(self) -> None:
-        with translated(self.path), exclusive(self.path, patience=self._patience):
+        with translated(self.path), exclusive(self.path, patience=self._patience) as lock:
             _create(self.path)
-            with closing(_connect(self.path, mode="rw")) as connection:
+            with closing(_connect(self.path, mode="rw")) as connection, lock.marking_failures():
                 migrate(connection, self._scripts, path=self.path)
+                self._cure(connection, lock)
                 # What a crashed process left in the WAL may be in the page cache only: into the file, and synced.
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                self._carry_over(connection, "PASSIVE")
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         with (
             translated(self.path),
-            exclusive(self.path, patience=self._patience),
+            exclusive(self.path, patience=self._patience) as lock,
             closing(_connect(self.path, mode="rw")) as connection,
+            lock.marking_failures(),
         ):
-            return _transact(connection, change)
+            self._cure(connection, lock)
+            result = _transact(connection, change)
+            if self._log_octets() > CARRIED_OVER_FROM:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            return result
+
+    def _cure(self, connection: sqlite3.Connection, lock: "Lock") -> None:
+        """If the disk failed the last change."""
+        if not lock.is_marked:
+            return
+        connection.execute("VACUUM")
+        # It stays open as long as the process lives: closing it would drop the locks of this process's readers.
+        forget_cached(os.open(self.path, os.O_RDWR | os.O_CLOEXEC))
+        self._carry_over(connection, "TRUNCATE")
+        lock.unmark()
+
+    def _carry_over(self, connection: sqlite3.Connection, mode: str) -> None:
+        """All of it; readers hold it up for moments."""
+        until = time.monotonic() + self._patience
+        while not is_whole(connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()):
+            if time.monotonic() >= until:
+                raise Unavailable(
+                    f"{self.path} is being read, and was not closed in order before",
+                    remedy="Is a backup or a sqlite3 shell open on it? It is tried again.",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _log_octets(self) -> int:
+        try:
+            return log_of(self.path).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         with translated(self.path), closing(_connect(self.path, mode="ro")) as connection:
             connection.execute("BEGIN")
             return question(connection)
+
+
+def damages(path: Path) -> list[str]:
+    """What SQLite finds wrong with a database; nothing if all is well. Blocks; changes nothing. Raises as `read`."""
+    with translated(path), closing(_connect(path, mode="ro")) as connection:
+        try:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _DAMAGE:
+                raise
+            found = [str(error)]
+    return [text for text in found if text != "ok"]
+
+
+def copy(path: Path, target: Path, *, patience: float = 30.0) -> None:
+    """One moment's state, under the lock that every change takes, into a file that is not there yet; on disk when it
+    returns. Blocks. Raises as `write`.
+    """
+    with (
+        translated(path),
+        exclusive(path, patience=patience),
+        closing(_connect(path, mode="ro")) as source,
+        closing(sqlite3.connect(target)) as made,
+    ):
+        source.backup(made)
+        made.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
@@ -132,13 +200,36 @@ def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Pat
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
 
 
+class Lock:
+    """Its file, held. It is marked when the disk failed a change; in the kernel's cache, as what was lost is."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @property
+    def is_marked(self) -> bool:
+        return os.fstat(self._descriptor).st_size > 0
+
+    @contextmanager
+    def marking_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) in _UNWRITTEN:
+                os.ftruncate(self._descriptor, 1)  # a hole: takes no room
+            raise
+
+    def unmark(self) -> None:
+        os.ftruncate(self._descriptor, 0)
+
+
 @contextmanager
-def exclusive(path: Path, *, patience: float) -> Iterator[None]:
+def exclusive(path: Path, *, patience: float) -> Iterator[Lock]:
     """Hold the exclusive flock on `<path>.lock`. Raises Unavailable after `patience` seconds."""
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _lock(descriptor, path, until=time.monotonic() + patience)
-        yield
+        yield Lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -165,6 +256,9 @@ def _create(path: Path) -> None:
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
+    except OSError:
+        path.unlink()  # or its name would count as written the next time
+        raise
     finally:
         os.close(directory)
 
@@ -176,7 +270,7 @@ def _connect(path: Path, *, mode: str, wait: float = BUSY_SECONDS) -> sqlite3.Co
     # FULL: a change reported as done survives a power cut. secure_delete: removed keys and hashes are overwritten.
     connection.executescript(
         "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;"
-        f"PRAGMA journal_size_limit = {WAL_LIMIT};"
+        f"PRAGMA journal_size_limit = {WAL_LIMIT}; PRAGMA wal_autocheckpoint = 0;"
     )
     return connection
 
@@ -216,7 +310,7 @@ def _from_sqlite(error: sqlite3.Error, path: Path) -> RelayError:
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _refused(path, str(error))
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+        case code if code in _DAMAGE:
             return SpoolError(f"{path} is damaged: {error}", remedy="Stop relay and restore this file from a backup.")
     return SpoolError(f"{path}: {error}", remedy="Look for disk errors in the kernel's log.")
 

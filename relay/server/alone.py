@@ -66,7 +66,7 @@ class Alone:
         self._patience = patience
         self._hangup = asyncio.Event()
         self._is_ready = self._is_stopping = False
-        board = LocalBoard(now=time.time, own_counts=self._counts, rates=keeper.rates)
+        board = LocalBoard(now=time.time, monotonic=time.monotonic, own_counts=self._counts, rates=keeper.rates)
         self._worker = Worker(setting.place(0), board=board, metrics=metrics, log=setting.log, ready=self._became_ready)
 
     async def run(self) -> None:

@@ -25,6 +25,7 @@ from relay.server.inquiries import Inquiries
 from relay.server.plan import Current
 from relay.server.setting import Place
 from relay.server.shard import Common, Shard
+from relay.server.steady import steady
 from relay.server.stores import Stores
 from relay.server.surroundings import Surroundings
 from relay.server.switchboard import Board
@@ -81,7 +82,7 @@ class Building:
         self._now = now
         self._tasks = tasks
         self._simulator = Simulator()
-        self._resolver = Resolver(current.config.dns, now)
+        self._resolver = Resolver(current.config.dns, time.monotonic)
         self._surroundings = Surroundings(lambda: current.config, self._resolver)
         self._inquiries = Inquiries(stores.registry, stores.suppressions, lambda: current.config)
         self._keyring = KeyRing(self._inquiries.signing_keys())
@@ -135,6 +136,7 @@ class Building:
             metrics=self._metrics,
             log=self._log,
             now=self._now,
+            steady=steady(self._now, monotonic=time.monotonic),
             random=source,
             tasks=self._tasks,
         )

@@ -56,6 +56,7 @@ class Gauges:
             "relay_spool_operations": lambda: sum(each.operations for each in self._measured()),
             "relay_spool_commit_seconds": lambda: sum(each.commit_seconds for each in self._measured()),
             "relay_spool_refusals": lambda: sum(each.refused_groups for each in self._measured()),
+            "relay_spool_cures": lambda: sum(each.cures for each in self._measured()),
             "relay_spool_wal_bytes": lambda: sum(each.measures.wal_octets for each in self._spools()),
             "relay_disk_free_bytes": lambda: self._disk().free,
             "relay_disk_free_ratio": lambda: self._disk().free / (self._disk().total or 1),
@@ -79,6 +80,7 @@ class Gauges:
             ("queued", [each.queued for each in totals]),
             ("deferred", [each.deferred for each in totals]),
             ("held", [each.held for each in totals]),
+            ("damaged", [each.damaged for each in totals]),
         )
 
     def _age(self, totals: Sequence[StatusTotal]) -> float:

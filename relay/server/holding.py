@@ -95,7 +95,7 @@ class Holding:
         if len(shard.scheduler.window) or shard.couriers.at_work or shard.settling.pending:
             return False
         totals = await self.spool.totals()
-        if totals.queued.count or totals.deferred.count or totals.held.count:
+        if any(each.count for each in (totals.queued, totals.deferred, totals.held, totals.damaged)):
             return False
         return await self.books.has_all_carried()
 

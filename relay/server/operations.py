@@ -80,6 +80,7 @@ class Operations:
         return {
             "in_memory": len(shard.scheduler.window),
             "at_work": shard.couriers.at_work,
+            "cures": shard.spool.measures.cures,
             "sites": [self._site(site) for site in shard.couriers.sites.values()],
         }
 

@@ -92,6 +92,7 @@ def _supervised(
         retire=retired,
         own_counts=metrics.snapshot,
         now=time.time,
+        monotonic=time.monotonic,
     )
     supervisor = Supervisor(
         setting,

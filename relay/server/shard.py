@@ -39,6 +39,7 @@ class Common:
     metrics: Metrics
     log: Log
     now: Callable[[], float]
+    steady: Callable[[], float]
     random: Random
     tasks: asyncio.TaskGroup
 
@@ -70,7 +71,7 @@ class Shard:
             spool=spool,
             share=share,
             metrics=common.metrics,
-            now=common.now,
+            steady=common.steady,
             tasks=common.tasks,
         )
         self.scheduler = Scheduler(
@@ -83,6 +84,7 @@ class Shard:
             settling=self.settling,
             settings=common.plan().config.delivery,
             now=common.now,
+            steady=common.steady,
             tasks=common.tasks,
         )
         self.reception = Reception(

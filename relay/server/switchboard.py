@@ -48,11 +48,18 @@ class Board(Protocol):
 class LocalBoard:
     """Where one worker is the whole machine. `own_counts` is its metrics' snapshot."""
 
-    def __init__(self, *, now: Callable[[], float], own_counts: Callable[[], Awaitable[Counts]], rates: Rates) -> None:
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+        own_counts: Callable[[], Awaitable[Counts]],
+        rates: Rates,
+    ) -> None:
         self._now = now
         self._own_counts = own_counts
         self._rates = rates
-        self._sites = LocalLimits(now)
+        self._sites = LocalLimits(monotonic)
 
     async def take(self, credential: str, limits: Limits, count: int) -> float:
         return self._rates.take(credential, limits, now=self._now(), count=count)
@@ -126,6 +133,7 @@ class Switchboard:
         retire: Callable[[Counts], Counts],
         own_counts: Callable[[], Counts],
         now: Callable[[], float],
+        monotonic: Callable[[], float],
         snapshot_within: float = SNAPSHOT_WITHIN,
     ) -> None:
         self._rates = rates
@@ -135,7 +143,7 @@ class Switchboard:
         self._retire = retire
         self._own_counts = own_counts
         self._now = now
-        self._sites = LocalLimits(now)
+        self._sites = LocalLimits(monotonic)
         self._held: dict[int, Counter[str]] = {}  # connections by worker and site
         self._channels: dict[int, Channel] = {}
         self._latest: dict[int, Counts] = {}

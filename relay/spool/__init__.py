@@ -6,10 +6,13 @@ crash everything not settled is due again. Only this package knows how mail is k
 """
 
 from relay.spool.content import INLINE_OCTETS, Content, IncomingFile, StoredContent
+from relay.spool.copying import Copied, copy_shard
 from relay.spool.lock import Lock
 from relay.spool.measures import Measures
 from relay.spool.reader import SpoolReader
 from relay.spool.recovery import refuse_foreign, shards_in
+from relay.spool.replacing import Recovery, recover_shard
+from relay.spool.salvage import Fragment, Salvaged
 from relay.spool.spool import Spool
 from relay.spool.steps import Step
 from relay.spool.values import (
@@ -28,13 +31,17 @@ from relay.spool.values import (
     StatusTotal,
     Totals,
 )
+from relay.spool.verifying import Damage, Verified, verify
 
 __all__ = [
     "INLINE_OCTETS",
     "Change",
     "Content",
+    "Copied",
     "Cursor",
+    "Damage",
     "DomainTotal",
+    "Fragment",
     "IncomingFile",
     "Lock",
     "Measures",
@@ -43,6 +50,8 @@ __all__ = [
     "QueueEntry",
     "QueuedMessage",
     "QueuedRecipient",
+    "Recovery",
+    "Salvaged",
     "Selection",
     "Settled",
     "Settlement",
@@ -53,6 +62,10 @@ __all__ = [
     "Step",
     "StoredContent",
     "Totals",
+    "Verified",
+    "copy_shard",
+    "recover_shard",
     "refuse_foreign",
     "shards_in",
+    "verify",
 ]

@@ -6,14 +6,16 @@ claimed is given back, so that it is due; nothing stays claimed by nobody.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from relay.errors import SpoolError, SpoolFull
+from relay.errors import SpoolError
 from relay.spool import operations, rows
+from relay.spool.checksums import of_content
 from relay.spool.committer import RETRY_SECONDS, Committer
 from relay.spool.content import Kept, StoredContent, is_large, keep_inline
 from relay.spool.keeper import AllKept, Keeper
@@ -28,6 +30,8 @@ from relay.spool.values import NewMessage, QueuedRecipient, Settled, Settlement
 T = TypeVar("T")
 
 Claimed = tuple[QueuedRecipient, ...]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,9 @@ class Changes:
         if arrival.status == rows.FRESH and arrival.message.envelope.recipients:
             kept = arrival.kept
             path = None if kept.file is None else self._keeper.directory / kept.file
-            self._recent.add(arrival.message.id, StoredContent(kept.head, kept.body, path, kept.body_size))
+            checksum = None if path is None else of_content(arrival.number, kept.head, kept.body_checksum)
+            stored = StoredContent(kept.head, kept.body, path, kept.body_size, checksum)
+            self._recent.add(arrival.message.id, stored)
 
     # settle
 
@@ -128,7 +134,9 @@ class Changes:
         self, caller: Caller, number: int, settlement: Settlement, kept: AllKept | None, failure: Exception | None
     ) -> None:
         if kept is None:
-            if isinstance(failure, SpoolFull) and self._committer.is_usable:
+            if isinstance(failure, SpoolError) and self._committer.is_usable:
+                log.error("report not written yet", extra={"error": str(failure)})
+                # Under another name, as every time: what an fsync has failed is not synced again.
                 self._loop.call_later(RETRY_SECONDS, self._keep_reports, caller, number, settlement)
             else:
                 tell(caller.future, failure or SpoolError("a content was not kept"))
@@ -170,10 +178,10 @@ class Changes:
 
     # the rest
 
-    async def make(self, work: Work[T], *, committed: Callable[[T], None] | None = None) -> T:
+    async def make(self, work: Work[T], *, committed: Callable[[T], None] | None = None, insists: bool = False) -> T:
         """Have any work committed."""
         future: asyncio.Future[T] = self._loop.create_future()
-        self._committer.submit(Operation(work, future, committed=committed))
+        self._committer.submit(Operation(work, future, committed=committed, insists=insists))
         return await future
 
     def return_claims(self, recipients: Iterable[QueuedRecipient]) -> "asyncio.Future[None]":

@@ -13,12 +13,13 @@ import sqlite3
 import time
 from pathlib import Path
 
-from relay.spool.database import PAGE_OCTETS
+from relay.spool.database import BUSY_MILLISECONDS, PAGE_OCTETS
 from relay.spool.measures import Measures
 
 QUIET_FRAMES = 1000  # at a moment when nobody waits
 BUSY_FRAMES = 3000  # whoever waits
 PINNED_FRAMES = 4 * BUSY_FRAMES  # readers have kept the log from being used anew: wait for them
+CURE_MILLISECONDS = 10_000  # waited for readers when nothing is taken before the log could be begun anew
 VACUUM_PAGES = 512  # given back at a time; some milliseconds
 
 
@@ -63,6 +64,21 @@ class Checkpoints:
     def empty(self) -> None:
         """Carry over everything and cut the log to nothing, if no reader keeps it."""
         self._checkpoint("TRUNCATE")
+
+    def write_anew(self) -> None:
+        """After a commit that failed: all that was acknowledged out of the log into the database, and a log begun anew.
+
+        Sound on the connection that failed, whose index of the log ends before what failed; whatever had been carried
+        over before is either synced, or fails once more here (our descriptor remembers the kernel's error for it).
+        Raises sqlite3.Error: then only an owner that opens the shard alone can tell.
+        """
+        self._connection.execute(f"PRAGMA busy_timeout = {CURE_MILLISECONDS}")
+        try:
+            self.empty()
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {BUSY_MILLISECONDS}")
+        if self._log.stat().st_size:
+            raise sqlite3.OperationalError("its log is being read, and cannot be begun anew")
 
     def _checkpoint(self, mode: str) -> None:
         started = time.perf_counter()

@@ -8,9 +8,12 @@ the time, or what is settled would gather in memory faster than it is written.
 
 What a caller is told is what is on disk: its future ends after COMMIT returned. Whoever stops waiting stops nothing.
 No room: the group is rolled back and its callers hear SpoolFull; what insists (what has happened must be recorded)
-stays and is tried again, with the room of the reserve at first, and before anything new is taken. Anything else of the
-disk, and a failed fsync above all, is not cured by trying again: the committer is broken, every caller now and later
-hears SpoolError.
+stays and is tried again, with the room of the reserve at first, and before anything new is taken.
+
+A write or a sync that fails is not cured by trying again (Linux marks the pages clean). The group is rolled back, its
+callers hear SpoolError, and before anything else is committed all of the log is written into the database, synced, and
+begun anew; what insists comes again then. If that fails too, or a checkpoint did, or anything else of the disk, the
+committer is broken: every caller now and later hears SpoolError, and a new owner begins with `relay.wal`.
 """
 
 import asyncio
@@ -99,6 +102,7 @@ class Committer:
         # For lack of room; until the reserve could be made again nothing new is taken.
         self._refused = not reserve.is_there
         self._retry_in = 0.0
+        self._rests_until = 0.0  # after a cure, so that a disk that goes on failing is not asked without end
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
@@ -109,12 +113,16 @@ class Committer:
         self._pending.append(operation)
         if self._state is State.IDLE:
             self._gather()
-        elif self._state is State.GATHERING and len(self._pending) == AT_ONCE and not self._refused:
+        elif self._state is State.GATHERING and len(self._pending) == AT_ONCE and not self._waits:
             self._begin_in(0.0)
 
     @property
     def is_usable(self) -> bool:
         return self.failure is None and not self._closing
+
+    @property
+    def _waits(self) -> bool:
+        return self._refused or self._rests_until > self._loop.time()
 
     def raise_if_unusable(self) -> None:
         if self.failure is not None:
@@ -126,7 +134,7 @@ class Committer:
         """Finish what was given, then carry the log over. The connection is the caller's again."""
         self._closing = True
         self._retry_in = 0.0
-        if self._refused and self._state is State.GATHERING:
+        if self._waits and self._state is State.GATHERING:
             self._begin_in(0.0)
         await self._idle.wait()
         if self._still_timer is not None:
@@ -152,6 +160,8 @@ class Committer:
             self._disk.call(self._reserve.restore, self._reserve_restored)
         elif self._refused:
             self._begin_in(self._retry_in)
+        elif self._rests_until > self._loop.time():
+            self._begin_in(self._rests_until - self._loop.time())
         elif len(self._pending) >= AT_ONCE:
             self._begin_in(0.0)
         else:
@@ -297,9 +307,40 @@ class Committer:
             passes = False
         if passes and isinstance(error, sqlite3.Error):
             self._refuse(error)
+        elif isinstance(error, sqlite3.Error) and failure.is_unwritten(error) and not self._connection.in_transaction:
+            self._cure(error)
         else:
             self._pending = [*self._group.operations, *self._pending]
             self._break(error)
+
+    def _cure(self, error: sqlite3.Error) -> None:
+        """The disk failed a group: it is undone, and what was acknowledged before is written anew."""
+        log.error("spool not synced", extra={"error": str(error)})
+        self._measures.refused_groups += 1
+        waiting, self._pending = self._pending, list(self._group.operations)
+        new = self._take_new()
+        if self._closing:
+            new, self._pending, waiting = [*new, *self._pending, *waiting], [], []
+        self._pending += waiting
+        for operation in new:
+            # What of it reached the disk could come back after a power cut, and would want its file.
+            operation.fail(failure.from_sqlite(error, doing="the spool cannot be written"), undone=False)
+        self._state = State.ON_DISK
+        self._disk.call(self._write_anew, self._cured)
+
+    def _write_anew(self) -> None:
+        self._reached(Step.UNDONE)
+        self._checkpoints.write_anew()
+        self._reached(Step.WRITTEN_ANEW)
+
+    def _cured(self, _: object, error: Exception | None) -> None:
+        if error is not None:
+            self._break(error)
+            return
+        log.warning("spool written anew")
+        self._measures.cures += 1
+        self._rests_until = self._loop.time() + RETRY_SECONDS
+        self._go_on()
 
     def _refuse(self, error: sqlite3.Error) -> None:
         """No room, or another program has the database: what does not insist hears of it, waiting or not."""
@@ -336,12 +377,11 @@ class Committer:
 
     def _break(self, error: Exception | None) -> None:
         self._state = State.BROKEN
-        text = f"the spool can no longer be trusted: {error}"
-        self.failure = SpoolError(text, remedy="Look at the disk; a restart recovers the spool.")
+        self.failure = failure.broken(error)
         log.critical("spool broken", extra={"error": str(error)})
         waiting, self._pending = self._pending, []
         for operation in waiting:
             # Whether it is on disk cannot be known; nothing it would need may be removed.
-            operation.fail(SpoolError(text, remedy=self.failure.remedy), undone=False)
+            operation.fail(SpoolError(self.failure.text, remedy=self.failure.remedy), undone=False)
         self.broken.set()
         self._idle.set()

@@ -9,6 +9,7 @@ synchronous=FULL because an accepted message must outlive a power cut, secure_de
 """
 
 import sqlite3
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +21,9 @@ PAGE_OCTETS = 4096
 CACHE_KIB = 8 * 1024
 BUSY_MILLISECONDS = 50  # a foreign program that writes is met on the event loop; readers never are
 READ_BUSY_MILLISECONDS = 5000
+
+# Text is read whatever octets it has: that it is damaged is found where it is looked at, and must not fail a question.
+as_text = partial(str, encoding="utf-8", errors="surrogateescape")
 
 _SCHEMA = Path(__file__).with_name("schema")
 
@@ -50,6 +54,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     refuse_foreign(path)
     with failure.translated(f"{path} cannot be opened"):
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128)
+        connection.text_factory = as_text
         try:
             for setting in _SETTINGS:
                 connection.execute(setting)
@@ -88,6 +93,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
     refuse_foreign(path)
     with failure.translated(f"{path} cannot be read"):
         connection = sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None, check_same_thread=False)
+        connection.text_factory = as_text
         version, _ = identity(connection)
     if version < newest_version():
         connection.close()

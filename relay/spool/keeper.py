@@ -1,6 +1,10 @@
 """spool.keeper: the files of large contents, and the thread that waits for them.
 
 Apart from the thread that commits, so that 25 MB on their way to the disk do not hold up a commit of a few kilobytes.
+
+What cannot be synced is removed, and comes again under another name: the same message by its client, a report by
+whoever settles. When the directory could not be synced an era ends: names that were made in it but not synced yet may
+be lost with those that were, so each is changed, which writes it anew, before the directory is synced for it.
 """
 
 import asyncio
@@ -9,8 +13,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from relay.spool.content import Content, IncomingFile, Kept, is_large, keep_in_file, keep_inline, remove_file
+from relay.errors import SpoolError
+from relay.spool.content import (
+    Content,
+    IncomingFile,
+    Kept,
+    is_large,
+    keep_in_file,
+    keep_inline,
+    remove_file,
+    remove_if_possible,
+    sync_directory,
+)
 from relay.spool.disk import DiskThread
+from relay.spool.failure import translated
 from relay.spool.steps import Reached, Step
 from relay.spool.values import NewMessage
 
@@ -26,11 +42,12 @@ class Keeper:
         self.directory = directory
         self._new_name = new_name
         self._reached = reached
+        self._era = 0
         self._thread = DiskThread(asyncio.get_running_loop(), name=f"{directory.parent.name} contents")
 
     def incoming(self) -> IncomingFile:
         """Raises SpoolFull, SpoolError."""
-        return IncomingFile(self.directory / self._new_name())
+        return IncomingFile(self.directory / self._new_name(), era=self._era)
 
     def keep(self, messages: Sequence[NewMessage], done: Callable[[AllKept | None, Exception | None], None]) -> None:
         """Make their contents ready to be committed, large ones on disk. Owns their files from here on."""
@@ -46,14 +63,24 @@ class Keeper:
             kept.extend(self._keep_one(content, name) for content, name in contents)
         except BaseException:
             for one in kept:
-                self._remove_now(one.file)
+                if one.file is not None:
+                    remove_if_possible(self.directory / one.file)
             raise
         return tuple(kept)
 
     def _keep_one(self, content: Content, name: str) -> Kept:
         if not is_large(content):
             return keep_inline(content)
-        return keep_in_file(content, new=self.directory / name, reached=self._reached)
+        new = self.directory / name
+        return keep_in_file(content, new=new, era=self._era, sync_names=self._sync_names, reached=self._reached)
+
+    def _sync_names(self) -> None:
+        try:
+            with translated(f"{self.directory} cannot be synced"):
+                sync_directory(self.directory)
+        except SpoolError:
+            self._era += 1
+            raise
 
     def remove(self, file: str | None) -> None:
         """Unlink a file no row knows any more; a failure leaves it to the next recovery."""

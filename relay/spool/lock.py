@@ -17,6 +17,21 @@ from relay.errors import SpoolLocked
 from relay.spool.failure import translated
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process owns what this lock is for; without taking it. Raises SpoolError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class Lock:
     """Raises SpoolLocked, SpoolError."""
 

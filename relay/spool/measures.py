@@ -8,7 +8,8 @@ class Measures:
     """Since the shard was opened. Seconds are of wall time.
 
     operations: accepts, settles and the like that were committed; by commits, that is the size of a group.
-    refused_groups: groups rolled back for lack of room. wal_octets: the write-ahead log's size after the last commit
+    refused_groups: groups rolled back for lack of room. cures: groups the disk failed, after which the log was written
+    anew. wal_octets: the write-ahead log's size after the last commit
     that was looked at.
     """
 
@@ -20,4 +21,5 @@ class Measures:
     checkpoint_seconds: float = 0.0
     failed_operations: int = 0
     refused_groups: int = 0
+    cures: int = 0
     wal_octets: int = 0

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.errors import SpoolFull, SpoolLocked
-from relay.spool import recovery
+from relay.errors import SpoolDamaged, SpoolFull, SpoolLocked
+from relay.spool import integrity, recovery
 from relay.spool.checkpoint import Checkpoints
 from relay.spool.committer import Committer
 from relay.spool.disk import DiskThread
@@ -50,6 +50,8 @@ class Parts:
             await self._close_reads()
             await self._close_writer()
         else:
+            if isinstance(self.committer.failure, SpoolDamaged):
+                integrity.suspect(self.recovered.directory)
             await self._close_writer()
             await self._close_reads()
         self.disk.stop()

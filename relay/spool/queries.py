@@ -17,14 +17,17 @@ from typing import Any, Generic, TypeVar
 from relay.errors import NotFound
 from relay.mail.event import Event
 from relay.mail.suppression import Strike, Suppression
-from relay.spool import rows
+from relay.spool import rows, stored
 from relay.spool.content import StoredContent
 from relay.spool.numbering import first_at, number_of
 from relay.spool.rows import Row
+from relay.spool.stored import Found
 from relay.spool.values import Cursor, DomainTotal, QueuedRecipient, QueueEntry, Selection, Status, StatusTotal, Totals
 
 T = TypeVar("T")
 
+# Not an inner join: a recipient whose message cannot be found any more is damage to be told of, not to be left out.
+_ITS_MESSAGE = "LEFT JOIN message m ON m.number = r.message"
 _START: Cursor = (float("-inf"), 0, 0)
 
 
@@ -37,19 +40,17 @@ class Query(Generic[T]):
     result: Callable[[list[Row]], T]
 
 
-def due(
-    *, domain: str | None, after: Cursor | None, until: float, limit: int, shard: int
-) -> Query[list[QueuedRecipient]]:
+def due(*, domain: str | None, after: Cursor | None, until: float, limit: int, shard: int) -> Query[Found]:
     """Queued recipients with due_at at most `until`, in due order, of one domain or of all."""
     index, condition = ("recipient_due", "") if domain is None else ("recipient_domain", "r.domain = ? AND ")
     sql = (
-        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r INDEXED BY {index} CROSS JOIN message m ON m.number = r.message"
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY {index} {_ITS_MESSAGE}"
         f" WHERE r.status = {rows.QUEUED} AND {condition}r.due_at <= ?"
         " AND (r.due_at, r.message, r.position) > (?, ?, ?) ORDER BY r.due_at, r.message, r.position LIMIT ?"
     )
     parameters = (until, *(after or _START), limit)
     return Query(
-        sql, parameters if domain is None else (domain, *parameters), partial(rows.queued_recipients, shard=shard)
+        sql, parameters if domain is None else (domain, *parameters), partial(stored.queued_recipients, shard=shard)
     )
 
 
@@ -58,29 +59,31 @@ def next_due_at(after: float) -> Query[float | None]:
     return Query(sql, (after,), _only)
 
 
-def in_doubt(*, limit: int, shard: int) -> Query[list[QueuedRecipient]]:
+def in_doubt(*, limit: int, shard: int) -> Query[Found]:
     sql = (
-        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_doubtful"
-        f" CROSS JOIN message m ON m.number = r.message WHERE r.status = {rows.DOUBTFUL}"
-        " ORDER BY r.message, r.position LIMIT ?"
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_doubtful {_ITS_MESSAGE}"
+        f" WHERE r.status = {rows.DOUBTFUL} ORDER BY r.message, r.position LIMIT ?"
     )
-    return Query(sql, (limit,), partial(rows.queued_recipients, shard=shard))
+    return Query(sql, (limit,), partial(stored.queued_recipients, shard=shard))
 
 
-def content(message_id: str, *, shard: int, directory: Path) -> Query[StoredContent]:
-    """Raises NotFound."""
+def content(message_id: str, *, shard: int, directory: Path) -> Query[StoredContent | None]:
     return Query(
-        "SELECT head, body, body_size, file FROM content WHERE message = ?",
+        "SELECT head, body, body_size, file, checksum FROM content WHERE message = ?",
         (number_of(message_id, shard=shard),),
-        partial(_content, message_id, directory),
+        partial(_content, directory),
     )
 
 
-def _content(message_id: str, directory: Path, found: list[Row]) -> StoredContent:
+def _content(directory: Path, found: list[Row]) -> StoredContent | None:
     if not found:
-        raise NotFound(f"{message_id} is not in the queue", remedy="Its journal may tell: relay log show.")
-    head, body, body_size, file = found[0]
-    return StoredContent(head, body, None if file is None else directory / file, body_size)
+        return None
+    head, body, body_size, file, checksum = found[0]
+    return StoredContent(head, body, None if file is None else directory / str(file), body_size, checksum)
+
+
+def not_found(message_id: str) -> NotFound:
+    return NotFound(f"{message_id} is not in the queue", remedy="Its journal may tell: relay log show.")
 
 
 # what an operator asks
@@ -90,19 +93,19 @@ def find(selection: Selection, *, limit: int, offset: int, now: float, shard: in
     """By time of acceptance, oldest first."""
     condition, parameters = where(selection, now=now, shard=shard)
     sql = (
-        f"SELECT {rows.ENTRY_COLUMNS} FROM recipient r CROSS JOIN message m ON m.number = r.message"
+        f"SELECT {stored.ENTRY_COLUMNS} FROM recipient r {_ITS_MESSAGE}"
         f" WHERE {condition} ORDER BY r.message, r.position LIMIT ? OFFSET ?"
     )
     return Query(sql, (*parameters, limit, offset), partial(_entries, shard))
 
 
 def _entries(shard: int, found: list[Row]) -> list[QueueEntry]:
-    return [rows.queue_entry(row, shard=shard) for row in found]
+    return [stored.queue_entry(row, shard=shard) for row in found]
 
 
 def count(selection: Selection, *, now: float, shard: int) -> Query[int]:
     condition, parameters = where(selection, now=now, shard=shard)
-    join = " CROSS JOIN message m ON m.number = r.message" if "m." in condition else ""
+    join = f" {_ITS_MESSAGE}" if "m." in condition else ""
     return Query(f"SELECT count(*) FROM recipient r{join} WHERE {condition}", parameters, _only)
 
 
@@ -112,11 +115,21 @@ def candidates(
     """Those of a selection a command may apply to (`eligible`: SQL), after a (number, position)."""
     condition, parameters = where(selection, now=now, shard=shard)
     sql = (
-        f"SELECT {rows.QUEUED_COLUMNS} FROM recipient r CROSS JOIN message m ON m.number = r.message"
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r {_ITS_MESSAGE}"
         f" WHERE {condition} AND {eligible} AND (r.message, r.position) > (?, ?)"
         " ORDER BY r.message, r.position LIMIT ?"
     )
-    return Query(sql, (*parameters, *after, limit), partial(rows.queued_recipients, shard=shard))
+    return Query(sql, (*parameters, *after, limit), partial(_everyone, shard))
+
+
+def _everyone(shard: int, found: list[Row]) -> list[QueuedRecipient]:
+    return stored.everyone(stored.queued_recipients(found, shard=shard))
+
+
+def recipients_of(message_id: str, *, shard: int) -> Query[list[QueuedRecipient]]:
+    """All that are owed of one message, whatever their status."""
+    sql = f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r {_ITS_MESSAGE} WHERE r.message = ? ORDER BY r.position"
+    return Query(sql, (number_of(message_id, shard=shard),), partial(_everyone, shard))
 
 
 def where(selection: Selection, *, now: float, shard: int) -> tuple[str, tuple[Any, ...]]:
@@ -144,25 +157,22 @@ _WAITING = f"r.status <> {rows.HELD}"
 _STATUS = {
     Status.QUEUED: f"{_WAITING} AND r.attempts = 0",
     Status.DEFERRED: f"{_WAITING} AND r.attempts > 0",
-    Status.HELD: f"r.status = {rows.HELD}",
+    Status.HELD: f"r.status = {rows.HELD} AND r.damage IS NULL",
+    Status.DAMAGED: f"r.status = {rows.HELD} AND r.damage IS NOT NULL",
 }
 
 
 def totals() -> Query[Totals]:
     parts = ", ".join(
         f"count(*) FILTER (WHERE {_STATUS[status]}), min(r.message) FILTER (WHERE {_STATUS[status]})"
-        for status in (Status.QUEUED, Status.DEFERRED, Status.HELD)
+        for status in Status
     )
     return Query(f"SELECT {parts} FROM recipient r", (), _totals)
 
 
 def _totals(found: list[Row]) -> Totals:
-    row = found[0]
-    return Totals(
-        queued=StatusTotal(row[0], rows.oldest(row[1])),
-        deferred=StatusTotal(row[2], rows.oldest(row[3])),
-        held=StatusTotal(row[4], rows.oldest(row[5])),
-    )
+    counts, numbers = found[0][::2], found[0][1::2]
+    return Totals(*(StatusTotal(*each) for each in zip(counts, map(stored.oldest, numbers), strict=True)))
 
 
 def domains(limit: int) -> Query[list[DomainTotal]]:

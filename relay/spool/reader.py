@@ -47,7 +47,10 @@ class SpoolReader:
 
     def content(self, message_id: str) -> StoredContent:
         """Raises NotFound."""
-        return self._ask(queries.content(message_id, shard=self.shard, directory=self._directory / CONTENT))
+        found = self._ask(queries.content(message_id, shard=self.shard, directory=self._directory / CONTENT))
+        if found is None:
+            raise queries.not_found(message_id)
+        return found
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """What the journal does not have yet, by sequence."""

@@ -13,21 +13,23 @@ from typing import TypeVar
 
 import aiosqlite
 
-from relay.spool import database, queries
+from relay.errors import SpoolDamaged
+from relay.spool import database, integrity, queries
 from relay.spool.failure import translated
 from relay.spool.queries import Query
+from relay.spool.stored import Found, Key
 from relay.spool.tables import INFINITY
-from relay.spool.values import Cursor, QueuedRecipient
+from relay.spool.values import Cursor
 
 T = TypeVar("T")
-Key = tuple[int, int]
 
 
 class Reads:
     """Raises SpoolError."""
 
-    def __init__(self, connection: aiosqlite.Connection) -> None:
+    def __init__(self, connection: aiosqlite.Connection, *, directory: Path) -> None:
         self._connection = connection
+        self._directory = directory
         self._under_way: list[set[Key]] = []
         self._walked_to = -INFINITY
         self._behind = INFINITY  # the earliest due time of what was queued where the walk had already been
@@ -36,41 +38,49 @@ class Reads:
     async def open(cls, path: Path) -> "Reads":
         with translated(f"{path} cannot be read"):
             connection = await aiosqlite.connect(database.read_only_uri(path), uri=True, isolation_level=None)
+            connection.text_factory = database.as_text
             await connection.execute_fetchall(f"PRAGMA busy_timeout = {database.READ_BUSY_MILLISECONDS}")
             # Having read once it is known to the database as one that uses it: `opening` relies on that.
             await connection.execute_fetchall("PRAGMA user_version")
-        return cls(connection)
+        return cls(connection, directory=path.parent)
 
     async def ask(self, query: Query[T]) -> T:
-        with translated("the spool cannot be read"):
-            found = await self._connection.execute_fetchall(query.sql, query.parameters)
-        return query.result(list(found))
+        try:
+            with translated("the spool cannot be read"):
+                found = await self._connection.execute_fetchall(query.sql, query.parameters)
+            return query.result(list(found))
+        except SpoolDamaged:
+            integrity.suspect(self._directory)
+            raise
 
-    async def walk(self, *, after: Cursor | None, until: float, limit: int, shard: int) -> list[QueuedRecipient]:
+    async def walk(self, *, after: Cursor | None, until: float, limit: int, shard: int) -> Found:
         """What is due, from a cursor on; or from before it, if something was queued there."""
         behind, self._behind = self._behind, INFINITY
         self._walked_to = max(self._walked_to, until)
         if after is not None and behind <= after[0]:
             after = (behind, -1, -1)
+        walked = False
         try:
-            return await self.ask_due(queries.due(domain=None, after=after, until=until, limit=limit, shard=shard))
-        except BaseException:
-            self.queued(behind)
-            raise
+            found = await self.ask_due(queries.due(domain=None, after=after, until=until, limit=limit, shard=shard))
+            walked = not found.damaged
+        finally:
+            if not walked:  # it will be walked again
+                self.queued(behind)
+        return found
 
     def queued(self, due_at: float) -> None:
         """Something was queued for then, and is on disk now."""
         if due_at <= self._walked_to:
             self._behind = min(self._behind, due_at)
 
-    async def ask_due(self, query: Query[list[QueuedRecipient]]) -> list[QueuedRecipient]:
+    async def ask_due(self, query: Query[Found]) -> Found:
         changed: set[Key] = set()
         self._under_way.append(changed)
         try:
             found = await self.ask(query)
         finally:
             self._under_way = [other for other in self._under_way if other is not changed]
-        return [one for one in found if one.cursor[1:] not in changed] if changed else found
+        return found.without(changed) if changed else found
 
     @property
     def any_under_way(self) -> bool:

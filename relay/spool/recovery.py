@@ -2,25 +2,34 @@
 
 A claim lived in the memory of a process that is gone, so all that was fresh is due now. What was about to be sent at
 most once is doubtful: it is not due, and is given out apart (`Spool.in_doubt`). Content files no row knows are
-removed: they were still coming in, or their message had ended. Before anything is acknowledged anew, all of the
-write-ahead log is written into the database and synced, so that nothing rests on an fsync that failed for the process
-before (SQLite's checksums keep out what never reached the disk).
+removed: they were still coming in, or their message had ended; unless a row misses its file, for then a name may have
+been damaged, and one of them may be it. A database that is damaged is refused, and nothing changed (`integrity`).
+
+Before anything is acknowledged anew, all of the write-ahead log is written into the database and synced (`relay.wal`),
+so that nothing rests on an fsync that failed for the process before. While another process has the database open that
+cannot be done, and the shard is not opened.
 """
 
 # ruff: noqa: S608  what is put into SQL here are constants of ours; values are bound
 
+import logging
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.errors import SpoolError
-from relay.spool import database, failure, rows
+from relay.errors import SpoolDamaged, SpoolError
+from relay.spool import database, failure, integrity, rows
 from relay.spool.content import sync_directory
 from relay.spool.lock import Lock
+from relay.wal import write_anew
 
 DATABASE = "queue.db"
 CONTENT = "content"
+RECOVERING = "recovering"
+COMPLETE = "complete.db"  # in it: see `replacing`
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +63,20 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def recover(directory: Path, lock: Lock, *, now: Callable[[], float]) -> Recovered:
-    """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolFull, SpoolError."""
+    """Open what is in a shard's directory; blocks. Raises SpoolVersion, SpoolDamaged, SpoolFull, SpoolError,
+    Unavailable.
+    """
     path = directory / DATABASE
+    refuse_unfinished(directory)
     refuse_contents_alone(directory)
+    database.refuse_foreign(path)
+    integrity.refuse_damaged(path)
+    with failure.translated(f"{path} cannot be recovered"):
+        write_anew(path)
     connection = database.open_for_writing(path)
     try:
         with failure.translated(f"{path} cannot be recovered"):
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # of what was made just now
             requeued = _requeue(connection, now())
             removed = _remove_orphans(connection, directory / CONTENT)
             sync_directory(directory)
@@ -100,6 +116,12 @@ def refuse_contents_alone(directory: Path) -> None:
         )
 
 
+def refuse_unfinished(directory: Path) -> None:
+    """What `replacing` was doing is to be finished by it alone."""
+    if (directory / RECOVERING / COMPLETE).exists():
+        raise SpoolDamaged(f"a recovery of {directory} was cut short", remedy="Finish it: relay spool recover")
+
+
 def _requeue(connection: sqlite3.Connection, now: float) -> int:
     connection.execute("BEGIN IMMEDIATE")
     requeued = connection.execute(
@@ -113,6 +135,9 @@ def _requeue(connection: sqlite3.Connection, now: float) -> int:
 def _remove_orphans(connection: sqlite3.Connection, contents: Path) -> int:
     known = {file for (file,) in connection.execute("SELECT file FROM content WHERE file IS NOT NULL")}
     orphans = [path for path in contents.iterdir() if path.name not in known]
+    if orphans and any(not (contents / file).exists() for file in known):
+        log.error("content files missing", extra={"directory": str(contents), "kept": len(orphans)})
+        return 0
     for path in orphans:
         path.unlink()
     return len(orphans)

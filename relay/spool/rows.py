@@ -1,21 +1,19 @@
-"""spool.rows: values as rows, rows as values.
+"""spool.rows: values as rows, and what is carried elsewhere back as values; `stored` reads the queue's rows.
 
 What is only read together with its message is one MessagePack array, not a column each: encoding an event takes a
 microsecond, binding twenty columns takes five. Fields are only ever added at the end, with a default, so that an older
 row still decodes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 
-from relay.mail.envelope import Recipient
 from relay.mail.event import Event, Kind
 from relay.mail.suppression import Cause, Strike, Suppression
-from relay.spool.numbering import id_of, time_of
-from relay.spool.values import NewMessage, QueuedMessage, QueuedRecipient, QueueEntry, Status
+from relay.spool.values import NewMessage, QueuedMessage
 
 Row = Sequence[Any]
 
@@ -52,7 +50,7 @@ class Facts(msgspec.Struct, frozen=True, array_like=True):
     unknown_outcome: str
 
 
-_decode_facts = msgspec.msgpack.Decoder(Facts).decode
+decode_facts = msgspec.msgpack.Decoder(Facts).decode
 
 
 def facts_of(message: NewMessage) -> bytes:
@@ -99,99 +97,6 @@ def queued_message(message: NewMessage) -> QueuedMessage:
         reports=message.reports,
         unknown_outcome=message.unknown_outcome,
     )
-
-
-def _stored_message(number: int, sender: str, credential: str, packed: bytes, *, shard: int) -> QueuedMessage:
-    facts = _decode_facts(packed)
-    return QueuedMessage(
-        id=id_of(number, shard=shard),
-        accepted_at=facts.accepted_at,
-        credential=credential,
-        stream=facts.stream,
-        sender_domain=facts.sender_domain,
-        sender=sender,
-        body=facts.body,
-        smtputf8=facts.smtputf8,
-        ret=facts.ret,
-        envid=facts.envid,
-        size=facts.size,
-        header_from=facts.header_from,
-        subject=facts.subject,
-        header_message_id=facts.header_message_id,
-        client=facts.client,
-        reports=facts.reports,
-        unknown_outcome=facts.unknown_outcome,
-    )
-
-
-# recipient r, message m: the columns `queued_recipients` reads.
-QUEUED_COLUMNS = (
-    "r.message, r.position, r.address, r.notify, r.orcpt, r.attempts, r.due_at, r.expires_at, r.delay_reported,"
-    " r.last_reply, m.sender, m.credential, m.facts"
-)
-
-
-def queued_recipients(rows: Iterable[Row], *, shard: int) -> list[QueuedRecipient]:
-    """Recipients of one message share its object."""
-    messages: dict[int, QueuedMessage] = {}
-    recipients = []
-    for number, position, address, notify, orcpt, attempts, due_at, expires_at, reported, reply, *rest in rows:
-        message = messages.get(number)
-        if message is None:
-            message = messages[number] = _stored_message(number, *rest, shard=shard)
-        recipients.append(
-            QueuedRecipient(
-                message=message,
-                position=position,
-                recipient=Recipient(address, notify, orcpt),
-                attempts=attempts,
-                due_at=due_at,
-                expires_at=expires_at,
-                delay_reported=bool(reported),
-                last_reply=reply,
-                cursor=(due_at, number, position),
-            )
-        )
-    return recipients
-
-
-ENTRY_COLUMNS = (
-    "r.message, r.position, r.address, r.notify, r.orcpt, r.status, r.attempts, r.due_at, r.expires_at, r.held_at,"
-    " r.last_reply, m.sender, m.credential, m.facts"
-)
-
-
-def queue_entry(row: Row, *, shard: int) -> QueueEntry:
-    number, position, address, notify, orcpt, status, attempts, due_at, expires_at, held_at, reply, *rest = row
-    sender, credential, packed = rest
-    facts = _decode_facts(packed)
-    return QueueEntry(
-        message_id=id_of(number, shard=shard),
-        position=position,
-        recipient=Recipient(address, notify, orcpt),
-        status=status_of(status, attempts=attempts),
-        accepted_at=facts.accepted_at,
-        expires_at=expires_at,
-        attempts=attempts,
-        due_at=0.0 if status == HELD else due_at,
-        held_at=held_at,
-        last_reply=reply,
-        sender=sender,
-        credential=credential,
-        stream=facts.stream,
-        size=facts.size,
-        subject=facts.subject,
-    )
-
-
-def status_of(status: int, *, attempts: int) -> Status:
-    if status == HELD:
-        return Status.HELD
-    return Status.DEFERRED if attempts else Status.QUEUED
-
-
-def oldest(number: int | None) -> float:
-    return 0.0 if number is None else time_of(number)
 
 
 _event_fields = attrgetter(*Event.__dataclass_fields__)

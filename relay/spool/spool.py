@@ -5,8 +5,9 @@ A recipient is given out by `accept(hand_over=True)` or `due`; who has it must r
 ends that with `settle` or `give_back`. If the process dies, everything not settled is due at the next `open`.
 
 Errors: SpoolFull, nothing was kept, try later (`settle` and `give_back` wait for room instead: what has happened must
-be recorded). SpoolError, the shard is broken or closed; `broken` is set when it is broken, and only a new process
-that opens it again is a cure.
+be recorded). SpoolError, the disk failed what was asked, and nothing was kept (`settle` and `give_back` try again,
+after what they rest on was written anew); or the shard is broken or closed. `broken` is set when it is broken, and only
+to open it again is a cure.
 """
 
 import secrets
@@ -26,6 +27,7 @@ from relay.spool.numbering import number_of
 from relay.spool.opening import Parts, opened
 from relay.spool.queries import Query
 from relay.spool.reads import Reads
+from relay.spool.setting_aside import SettingAside
 from relay.spool.steps import Reached, pass_by
 from relay.spool.values import (
     Change,
@@ -45,6 +47,7 @@ T = TypeVar("T")
 
 GAP_SECONDS = 0.002  # between two commits of a busy shard; measured: fewer commits, no later replies
 STILL_SECONDS = 5.0
+_IN_DOUBT = "; it was being sent when Relay ended, and may have arrived"
 
 
 def _ignore(seconds: float, operations: int) -> None:
@@ -73,6 +76,9 @@ class Spool:
             keeper=parts.keeper,
             recent=parts.recent,
             reads=parts.reads,
+        )
+        self._aside = SettingAside(
+            shard=shard, now=now, changes=self._changes, reads=parts.reads, committed=self._ordered
         )
 
     @classmethod
@@ -141,8 +147,8 @@ class Spool:
         return self._changes.accept(message, hand_over=hand_over)
 
     def settle(self, settlement: Settlement, *, hand_over: bool = False) -> Coroutine[Any, Any, Settled]:
-        """Outcomes, their events, suppressions and reports in one step. Raises SpoolError; waits while there is no
-        room.
+        """Outcomes, their events, suppressions and reports in one step. Raises SpoolError when broken; waits while
+        there is no room or the disk fails.
 
         A recipient that is no longer there is left out and named in what is returned; if none is there, nothing at all
         is done. hand_over: the caller takes the reports' recipients; otherwise they are due.
@@ -157,24 +163,24 @@ class Spool:
     async def intend(self, message_id: str, positions: Sequence[int]) -> tuple[int, ...]:
         """Before sending at most once: if nothing follows, these end in doubt. Returns those not there to be sent.
 
-        Raises SpoolFull, SpoolError.
+        Raises SpoolError when broken; waits while there is no room.
         """
         number = number_of(message_id, shard=self.shard)
         if number is None:
             return tuple(positions)
-        return await self._changes.make(partial(operations.intend, number=number, positions=positions))
+        work = partial(operations.intend, number=number, positions=positions)
+        return await self._changes.make(work, insists=True)
 
     async def record(self, events: Sequence[Event]) -> None:
         """Events that change nothing here, such as a refusal at submission. Raises SpoolFull, SpoolError."""
         await self._changes.make(partial(operations.record, events=events))
 
     async def content(self, message_id: str) -> StoredContent:
-        """Raises NotFound, SpoolError."""
-        recent = self._parts.recent.get(message_id)
-        if recent is not None:
-            return recent
-        directory = self._parts.keeper.directory
-        return await self._ask(queries.content(message_id, shard=self.shard, directory=directory))
+        """As it was accepted. Raises NotFound, MessageDamaged (then the message is set aside), SpoolError."""
+        self._committer.raise_if_unusable()
+        known, directory = self._parts.recent.get(message_id), self._parts.keeper.directory
+        query = queries.content(message_id, shard=self.shard, directory=directory)
+        return await self._aside.content(message_id, known, query)
 
     # what is due
 
@@ -186,7 +192,8 @@ class Spool:
         last cursor misses nothing, but may meet recipients again. A row takes some microseconds of the event loop.
         """
         self._committer.raise_if_unusable()
-        return await self._parts.reads.walk(after=after, until=until, limit=limit, shard=self.shard)
+        walk = partial(self._parts.reads.walk, after=after, until=until, limit=limit, shard=self.shard)
+        return await self._aside.sound(walk)
 
     async def due_in(
         self, domain: str, *, after: Cursor | None = None, until: float, limit: int
@@ -194,7 +201,7 @@ class Spool:
         """The same for one domain."""
         self._committer.raise_if_unusable()
         query = queries.due(domain=domain, after=after, until=until, limit=limit, shard=self.shard)
-        return await self._parts.reads.ask_due(query)
+        return await self._aside.sound(partial(self._parts.reads.ask_due, query))
 
     async def next_due_at(self, after: float) -> float | None:
         """When the next becomes due that is not due at `after`."""
@@ -202,7 +209,9 @@ class Spool:
 
     async def in_doubt(self, *, limit: int) -> list[QueuedRecipient]:
         """Those an earlier owner was about to send at most once: never due, to be settled as of unknown outcome."""
-        return await self._ask(queries.in_doubt(limit=limit, shard=self.shard))
+        self._committer.raise_if_unusable()
+        query = queries.in_doubt(limit=limit, shard=self.shard)
+        return await self._aside.sound(partial(self._parts.reads.ask, query), doubt=_IN_DOUBT)
 
     # an operator's orders: each yields what it changed, batch by batch, once that is on disk
 

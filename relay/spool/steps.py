@@ -14,6 +14,8 @@ class Step(StrEnum):
     ROWS_WRITTEN = "rows written"  # nothing is committed
     COMMITTED = "committed"  # on disk; nobody has been told
     CHECKPOINTED = "checkpointed"
+    UNDONE = "undone"  # the disk failed a commit: what was acknowledged before is not written anew yet
+    WRITTEN_ANEW = "written anew"  # all of that is in the database and synced
     UNLINKED = "unlinked"  # a file whose message ended is gone
 
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.mail.suppression import Strike, Suppression
-from relay.spool import rows
+from relay.spool import checksums, rows
 from relay.spool.content import Kept
 from relay.spool.values import NewMessage, Outcome
 
 INFINITY = float("inf")
 
-_ADD_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?)"
-_ADD_CONTENT = "INSERT INTO content VALUES (?, ?, ?, ?, ?)"
-_ADD_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0, '')"
+_ADD_MESSAGE = "INSERT INTO message VALUES (?, ?, ?, ?, ?)"
+_ADD_CONTENT = "INSERT INTO content VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_RECIPIENT = "INSERT INTO recipient VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0, '', ?, NULL)"
 _ADD_EVENT = "INSERT INTO event VALUES (?, ?)"
 _ADD_SUPPRESSION = "INSERT INTO suppression VALUES (?, ?)"
 
@@ -32,9 +32,10 @@ _DEFER = (
     f"UPDATE recipient SET status = iif(status = {rows.HELD}, {rows.HELD}, {rows.QUEUED}), attempts = attempts + ?,"
     " due_at = ?, delay_reported = max(delay_reported, ?), last_reply = ? WHERE message = ? AND position = ?"
 )
+# Again by the same owner: its connection was lost before anything was sent.
 _INTEND = (
     f"UPDATE recipient SET status = {rows.INTENDED}"
-    f" WHERE message = ? AND position = ? AND status IN ({rows.FRESH}, {rows.QUEUED})"
+    f" WHERE message = ? AND position = ? AND status IN ({rows.FRESH}, {rows.QUEUED}, {rows.INTENDED})"
 )
 _GIVE_BACK = (
     f"UPDATE recipient SET status = {rows.QUEUED}, due_at = ? WHERE message = ? AND position = ?"
@@ -42,6 +43,10 @@ _GIVE_BACK = (
 )
 _REMOVE_MESSAGE = "DELETE FROM message WHERE number = ?1 AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?1)"
 _REMOVE_INLINE = "DELETE FROM content WHERE message = ? AND file IS NULL"
+_REMOVE_STRAY = (
+    "DELETE FROM content WHERE message = ?1 AND NOT EXISTS (SELECT 1 FROM message WHERE number = ?1)"
+    " AND NOT EXISTS (SELECT 1 FROM recipient WHERE message = ?1) RETURNING file"
+)
 _REMOVE_CONTENT = "DELETE FROM content WHERE message = ? RETURNING file"
 
 
@@ -68,25 +73,22 @@ class Tables:
         self.earliest_due = INFINITY
 
     def add_message(self, number: int, message: NewMessage, kept: Kept) -> None:
-        execute = self._cursor.execute
-        execute(_ADD_MESSAGE, (number, message.envelope.sender, message.credential, rows.facts_of(message)))
-        execute(_ADD_CONTENT, (number, kept.head, kept.body, kept.body_size, kept.file))
+        execute, facts = self._cursor.execute, (message.envelope.sender, message.credential, rows.facts_of(message))
+        execute(_ADD_MESSAGE, (number, *facts, checksums.of_message(number, *facts)))
+        checksum = checksums.of_content(number, kept.head, kept.body_checksum)
+        execute(_ADD_CONTENT, (number, kept.head, kept.body, kept.body_size, kept.file, checksum))
         self.content_octets += len(kept.head) + len(kept.body)
 
     def add_recipients(self, number: int, message: NewMessage, *, start: int, stop: int, status: int) -> None:
         """Those at the positions from start to stop."""
         due_at, expires_at = message.accepted_at, message.expires_at
         held_at = due_at if status == rows.HELD else 0.0
-        recipients = message.envelope.recipients[start:stop]
+        recipients = enumerate(message.envelope.recipients[start:stop], start)
+        facts = ((number, position, one.address, one.domain, one.notify, one.orcpt) for position, one in recipients)
+        changing = (status, due_at, expires_at, held_at)
         if status == rows.QUEUED:
             self.queued_at(due_at)
-        self._cursor.executemany(
-            _ADD_RECIPIENT,
-            [
-                (number, position, one.address, one.domain, one.notify, one.orcpt, status, due_at, expires_at, held_at)
-                for position, one in enumerate(recipients, start)
-            ],
-        )
+        self._cursor.executemany(_ADD_RECIPIENT, [(*fact, *changing, checksums.of_recipient(*fact)) for fact in facts])
 
     def add_events(self, packed: Iterable[bytes]) -> None:
         for event in packed:
@@ -131,6 +133,11 @@ class Tables:
             return Removed(message_id, None)
         removed = self._cursor.execute(_REMOVE_CONTENT, (number,)).fetchall()
         return Removed(message_id, removed[0][0] if removed else None)
+
+    def remove_stray(self, number: int, message_id: str) -> Removed | None:
+        """A content whose message had been lost by damage goes with the last recipient that was found of it."""
+        removed = self._cursor.execute(_REMOVE_STRAY, (number,)).fetchall()
+        return Removed(message_id, removed[0][0]) if removed else None
 
     def forget(self, table: str, *, start: int, stop: int) -> None:
         """Delete the rows from start to stop, both included; their sequences stay used."""

@@ -126,11 +126,15 @@ class Settled:
 
 
 class Status(StrEnum):
-    """What an operator can ask for. Queued: not tried yet, or the first attempt is under way."""
+    """What an operator can ask for. Queued: not tried yet, or the first attempt is under way.
+
+    Damaged: held, because what is kept of it is not what was accepted.
+    """
 
     QUEUED = "queued"
     DEFERRED = "deferred"
     HELD = "held"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,10 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One recipient as an operator sees it. due_at: 0 while held. held_at: 0 unless held."""
+    """One recipient as an operator sees it. due_at: 0 while held. held_at: 0 unless held.
+
+    damage: why it was set aside; "" if it was not.
+    """
 
     message_id: str
     position: int
@@ -168,6 +175,7 @@ class QueueEntry:
     stream: str
     size: int
     subject: str
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,9 +197,12 @@ class StatusTotal:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
+    """In the order of `Status`."""
+
     queued: StatusTotal = StatusTotal()
     deferred: StatusTotal = StatusTotal()
     held: StatusTotal = StatusTotal()
+    damaged: StatusTotal = StatusTotal()
 
 
 @dataclass(frozen=True, slots=True)

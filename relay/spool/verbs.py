@@ -21,14 +21,14 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """eligible: over recipient r, to find them. statement: takes :now, :message, :position. done: as in "held by
-    NAME".
+    """eligible: over recipient r, to find them. statement: takes :now, :by, :message, :position. detail: for the
+    journal.
     """
 
     eligible: str
     statement: str
     kind: Kind
-    done: str
+    detail: str
 
 
 _KEY = "message = :message AND position = :position"
@@ -38,23 +38,33 @@ HOLD = Verb(
     statement=f"UPDATE recipient SET status = {rows.HELD}, held_at = :now"
     f" WHERE {_KEY} AND status IN ({rows.FRESH}, {rows.QUEUED})",
     kind=Kind.HELD,
-    done="held",
+    detail="held by {by}",
 )
 # Only hold stops the clock of expiry: what was spent on hold is added.
 RELEASE = Verb(
     eligible=f"r.status = {rows.HELD}",
     statement=f"UPDATE recipient SET status = {rows.QUEUED}, due_at = :now, held_at = 0,"
-    f" expires_at = expires_at + max(:now - held_at, 0) WHERE {_KEY} AND status = {rows.HELD}",
+    f" expires_at = expires_at + max(:now - held_at, 0), damage = NULL WHERE {_KEY} AND status = {rows.HELD}",
     kind=Kind.RELEASED,
-    done="released",
+    detail="released by {by}",
 )
 RETRY = Verb(
     eligible=f"r.status = {rows.QUEUED}",
     statement=f"UPDATE recipient SET due_at = :now WHERE {_KEY} AND status = {rows.QUEUED} AND due_at > :now",
     kind=Kind.DEFERRED,
-    done="to be tried again now, asked",
+    detail="to be tried again now, asked by {by}",
 )
-CANCEL = Verb(eligible="true", statement=f"DELETE FROM recipient WHERE {_KEY}", kind=Kind.CANCELLED, done="cancelled")
+# What is kept of it is not what was accepted: `by` is what was found. Released, it is looked at again.
+SET_ASIDE = Verb(
+    eligible="r.damage IS NULL",
+    statement=f"UPDATE recipient SET status = {rows.HELD}, held_at = iif(status = {rows.HELD}, held_at, :now),"
+    f" damage = :by WHERE {_KEY} AND damage IS NULL",
+    kind=Kind.HELD,
+    detail="set aside: {by}",
+)
+CANCEL = Verb(
+    eligible="true", statement=f"DELETE FROM recipient WHERE {_KEY}", kind=Kind.CANCELLED, detail="cancelled by {by}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ def change(tables: Tables, verb: Verb, recipients: Sequence[QueuedRecipient], *,
     keys: list[tuple[int, int]] = []
     gone: list[Removed] = []
     for start in range(0, len(recipients), PIECE):
-        met = [one for one in recipients[start : start + PIECE] if _apply(tables, verb, one, now)]
+        met = [one for one in recipients[start : start + PIECE] if _apply(tables, verb, one, now=now, by=by)]
         tables.queued_at(now)
         tables.add_events(rows.pack_event(_event(verb, one, now=now, by=by)) for one in met)
         changes += [Change(one.message.id, one.position, one.recipient.domain) for one in met]
@@ -83,14 +93,14 @@ def change(tables: Tables, verb: Verb, recipients: Sequence[QueuedRecipient], *,
     return Changed(tuple(changes), tuple(keys), tuple(gone))
 
 
-def _apply(tables: Tables, verb: Verb, recipient: QueuedRecipient, now: float) -> bool:
+def _apply(tables: Tables, verb: Verb, recipient: QueuedRecipient, *, now: float, by: str) -> bool:
     _, number, position = recipient.cursor
-    return tables.change(verb.statement, {"now": now, "message": number, "position": position})
+    return tables.change(verb.statement, {"now": now, "by": by, "message": number, "position": position})
 
 
 def _ended(tables: Tables, met: Sequence[QueuedRecipient]) -> list[Removed]:
     messages = {one.cursor[1]: one.message.id for one in met}
-    removed = (tables.remove_if_done(number, message_id) for number, message_id in messages.items())
+    removed = (tables.remove_if_done(*each) or tables.remove_stray(*each) for each in messages.items())
     return [one for one in removed if one is not None]
 
 
@@ -111,5 +121,5 @@ def _event(verb: Verb, recipient: QueuedRecipient, *, now: float, by: str) -> Ev
         subject=message.subject,
         header_message_id=message.header_message_id,
         client=message.client,
-        detail=f"{verb.done} by {by}",
+        detail=verb.detail.format(by=by),
     )

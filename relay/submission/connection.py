@@ -288,16 +288,21 @@ class Connection(SMTP):
             self.transport.abort()
 
     def _lost(self) -> None:
-        """May be told twice: by the loop, and by a handshake that failed."""
+        """May be told twice: by the loop, and by a handshake that failed. Whatever fails, no drain waits for it."""
         self.transport = None
+        try:
+            self._leave_session()
+        finally:
+            if self._admission is not None:
+                self._admission.leave()
+                self._admission = None
+            self._house.leave(self)
+
+    def _leave_session(self) -> None:
         if self._session is not None:
-            self._session.lost()
-            self._session = None
+            session, self._session = self._session, None
             self._door.session_closed()
-        if self._admission is not None:
-            self._admission.leave()
-            self._admission = None
-        self._house.leave(self)
+            session.lost()
 
     def _is_tls(self) -> bool:
         return self.transport is not None and self.transport.get_extra_info("ssl_object") is not None

@@ -99,7 +99,7 @@ class Content:
 
     def discard(self) -> None:
         """Forget what came, also what is in a file."""
-        self._body.clear()
+        self._body = bytearray()  # not clear(): a write that failed may still look at it
         self.header = b""
         if self.file is not None:
             self.file.discard()

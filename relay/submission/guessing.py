@@ -84,7 +84,7 @@ class Guessing:
 
     def _fail(self, counter: _Counter, now: float) -> None:
         counter.failed_at.append(now)
-        while counter.failed_at[0] <= now - self._window:
+        while not now - self._window < counter.failed_at[0] <= now:  # or later: the clock was set back
             counter.failed_at.popleft()
         if counter.locks and now - counter.locked_until >= self._window:
             counter.locks = 0  # quiet for long enough
@@ -96,4 +96,5 @@ class Guessing:
 
 
 def _left(counter: _Counter | None, now: float) -> float:
-    return max(0.0, counter.locked_until - now) if counter is not None else 0.0
+    left = counter.locked_until - now if counter is not None else 0.0
+    return left if 0 < left <= LONGEST_LOCK else 0.0  # longer: the clock was set back

@@ -65,7 +65,9 @@ class Sessions:
 
 
 class Rates:
-    """What each credential has sent lately. Times are POSIX seconds and may stand still, or go back a little."""
+    """What each credential has sent lately. Times are POSIX seconds and may stand still or go back: what was counted
+    later than now was counted now.
+    """
 
     def __init__(self) -> None:
         self._usage: dict[str, _Usage] = {}
@@ -122,17 +124,18 @@ class Excess:
     """Which credentials were refused a message just now, and until when; a hint, for this process."""
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, Limits], float] = {}
+        self._until: dict[tuple[str, Limits], tuple[float, float]] = {}  # from when, until when
 
     def remember(self, credential: str, limits: Limits, *, until: float, now: float) -> None:
-        self._until = {key: end for key, end in self._until.items() if end > now}
-        self._until[credential, limits] = until
+        self._until = {key: span for key, span in self._until.items() if span[0] <= now < span[1]}
+        self._until[credential, limits] = (now, until)
 
     def left(self, credential: str, limits: Limits, *, now: float) -> float:
         """Seconds, 0.0 for none. Limits that an operator has changed since are another matter."""
         if not self._until:
             return 0.0
-        return max(0.0, self._until.get((credential, limits), 0.0) - now)
+        began, until = self._until.get((credential, limits), (0.0, 0.0))
+        return until - now if began <= now < until else 0.0
 
 
 class _Usage:
@@ -221,6 +224,18 @@ class _Window:
         return not self._buckets
 
     def _drop(self, now: float) -> None:
-        oldest = int(now / self._width) - BUCKETS
+        newest = int(now / self._width)
+        if self._buckets and self._buckets[-1][0] > newest + 1:
+            self._fold(newest)
+        oldest = newest - BUCKETS
         while self._buckets and self._buckets[0][0] <= oldest:
             self._sum -= self._buckets.popleft()[1]
+
+    def _fold(self, newest: int) -> None:
+        """The clock was set back."""
+        late = 0
+        while self._buckets and self._buckets[-1][0] > newest:
+            late += self._buckets.pop()[1]
+        if self._buckets and self._buckets[-1][0] == newest:
+            late += self._buckets.pop()[1]
+        self._buckets.append((newest, late))

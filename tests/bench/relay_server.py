@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from relay.mail.queue_id import shard_of
-from tests.bench.server import DOMAIN, Server, stop, takes_mail, wait_until
+from tests.bench.server import DOMAIN, Server, stop, wait_until
 from tests.peers.certificates import Authority
 
 CREDENTIAL = "bench"
@@ -68,7 +68,8 @@ def relay(directory: Path, *, ports: Ports, sink: int, workers: int) -> Iterator
         records = command(config, "domain", "add", DOMAIN)["records"]
         keys = {each["name"]: each["value"] for each in records if "._domainkey." in each["name"]}
         made = add_credential(config)
-        wait_until(lambda: takes_mail(ports.trusted), what="Relay knows the credential", process=process)
+        stop(process)
+        process = start(config, ports=ports)  # so that no worker knows the credential later than another
         yield Server(
             "Relay",
             ports.trusted,

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from relay.mail.event import Kind
 from relay.server import operations
 from relay.server.control import ControlServer
 from relay.spool import Content, Spool
+from relay.spool.numbering import number_of
 from tests.cli.conftest import Relay
 from tests.spool.letters import deferred, new_message
 
@@ -283,6 +285,51 @@ def test_holding_a_credential_points_to_its_mail_in_the_queue(relay: Relay) -> N
     assert "relay queue release --credential news" in relay("credential", "release", "news").err
 
 
+# --- what is damaged
+
+
+def damage_one(relay: Relay) -> str:
+    """The id of a message with two recipients, set aside because its sender is another."""
+    two, *_ = fill(relay)
+    with closing(sqlite3.connect(relay.spool / "shard-0" / "queue.db")) as connection, connection:
+        connection.execute("UPDATE message SET sender = 'x@example.com' WHERE number = ?", (number_of(two, shard=0),))
+
+    async def read(spool: Spool) -> None:
+        await spool.due(until=time.time(), limit=10)
+
+    relay.in_shard(read)
+    return two
+
+
+def test_damaged_mail_is_seen_with_its_id_and_reason(relay: Relay) -> None:
+    damaged = damage_one(relay)
+    reason = "what is kept of its message is damaged"
+    entries = relay.json("queue", "list", "--status", "damaged")
+    assert [(entry["id"], entry["status"], entry["damage"]) for entry in entries] == [(damaged, "damaged", reason)] * 2
+    assert {entry["damage"] for entry in relay.json("queue", "list", "--status", "held")} == {None}
+    for command in (("queue", "list"), ("queue", "show", damaged), ("queue", "why", damaged)):
+        assert reason in relay(*command).out
+    assert f"relay queue release {damaged}" in relay("queue", "why", damaged).out
+    assert relay.json("status")["queue"]["damaged"]["recipients"] == 2
+    assert "2 recipients" in next(line for line in relay("status").out.splitlines() if line.startswith("damaged"))
+    held = [event for event in relay.json("log", "show", damaged) if event["status"] == "held"]
+    assert [event["detail"] for event in held] == [f"set aside: {reason}"] * 2
+
+
+def test_damaged_mail_is_cancelled_or_tried_again_by_an_operator(relay: Relay) -> None:
+    damaged = damage_one(relay)
+    assert relay.json("queue", "release", "--status", "damaged")["recipients"] == 2
+    assert relay.json("queue", "cancel", damaged)["recipients"] == 2
+    assert relay("queue", "show", damaged).code == os.EX_NOUSER
+
+
+def test_a_message_without_content_is_shown_all_the_same(relay: Relay) -> None:
+    two, *_ = fill(relay)
+    with closing(sqlite3.connect(relay.spool / "shard-0" / "queue.db")) as connection, connection:
+        connection.execute("DELETE FROM content WHERE message = ?", (number_of(two, shard=0),))
+    assert relay.json("queue", "show", two)["header"] == ""
+
+
 # --- status
 
 
@@ -295,7 +342,9 @@ def test_status_without_a_server(relay: Relay) -> None:
         "queued": 4,
         "deferred": 2,
         "held": 2,
+        "damaged": 0,
     }
+    assert "damaged" not in relay("status").out
     assert status["queue"]["deferred"]["oldest_at"] is not None
     assert status["domains"][0]["domain"] == "one.example"
     assert status["domains"][0]["recipients"] == 4

@@ -139,10 +139,11 @@ async def outfit(
                     Resolver(settings.dns, time.time), settings.delivery, lambda: machine, random
                 ),
                 contexts=TlsContexts(monotonic=time.monotonic),
-                limits=LocalLimits(time.time),
+                limits=LocalLimits(time.monotonic),
                 metrics=metrics,
                 log=log,
                 now=now,
+                steady=now,
                 random=random,
                 tasks=tasks,
             )

@@ -11,7 +11,7 @@ import pytest
 from relay.mail.envelope import Recipient
 from relay.mail.event import Kind
 from relay.mail.suppression import Cause, Suppression
-from relay.spool import Selection
+from relay.spool import INLINE_OCTETS, Selection, Status
 from tests.delivery.outfit import config, kinds, outfit
 from tests.peers.mx import Act, HesitantMx, Mx, ScriptedMx, until
 
@@ -317,6 +317,20 @@ async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path)
         assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED, Kind.EXPIRED]
 
 
+async def test_an_unknown_outcome_of_the_last_attempt_is_told_as_unknown(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"END": [Act.DROP, Act.DROP]})
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("x@dest.example", sender="back@other.example", expires_at=time.time() + 0.5)
+        await relay.until("back@other.example", Kind.DELIVERED)
+        events = await relay.of("x@dest.example")
+        assert kinds(events) == [Kind.UNKNOWN, Kind.UNKNOWN]
+        assert "not tried again (its time is over)" in events[-1].detail
+        assert b"its time is over" in mx.messages[-1].content.replace(b"\r\n", b" ")
+
+
 async def test_mail_of_a_site_that_does_not_answer_waits_on_disk_and_climbs_no_ladder(
     nameserver: str, tmp_path: Path
 ) -> None:
@@ -517,3 +531,31 @@ async def test_what_becomes_of_each_recipient_is_logged(nameserver: str, tmp_pat
         assert lines["b@dest.example"]["event"] == "recipient bounced"
         assert lines["b@dest.example"]["reply"] == "550 5.1.1 no such user"
         assert {line["id"] for line in lines.values()} == {message_id}
+
+
+async def test_a_damaged_content_opens_no_transaction_and_keeps_no_other_mail_waiting(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = Mx()
+    settings = config(tmp_path, nameserver=nameserver)
+    async with outfit(settings) as relay:  # nobody listens where it delivers to
+        damaged = await relay.submit("a@dest.example", "b@other.example", body=b"x" * (INLINE_OCTETS + 1))
+        await relay.until("b@other.example", Kind.DEFERRED)
+        await relay.submit("c@dest.example")
+    (file,) = (tmp_path / "shard-0" / "content").iterdir()
+    file.write_bytes(b"y" + file.read_bytes()[1:])
+    later = time.time() + 900
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver), now=lambda: later) as relay,
+    ):
+        await relay.until("c@dest.example", Kind.DELIVERED)
+        held = [await relay.until(each, Kind.HELD) for each in ("a@dest.example", "b@other.example")]
+        assert all("its checksum is another" in event.detail for event in held)
+        await relay.submit("d@dest.example")
+        await relay.until("d@dest.example", Kind.DELIVERED)
+        assert [each.recipients for each in mx.messages] == [
+            [b"RCPT TO:<c@dest.example>"],
+            [b"RCPT TO:<d@dest.example>"],
+        ]
+        assert [one.message_id for one in await relay.spool.find(Selection(status=Status.DAMAGED))] == [damaged] * 2

@@ -217,8 +217,14 @@ class Session:
         self._write(attempt.content + b".\r\n")
         await self._drain()
         if attempt.manner is Manner.HALF_CLOSES_AFTER_DOT:
-            assert self._writer is not None
-            self._writer.write_eof()
+            self._half_close()
+
+    def _half_close(self) -> None:
+        """Inside TLS there is no half: the client is gone, and hears no answer."""
+        assert self._writer is not None
+        if not self._writer.can_write_eof():
+            raise CutOff
+        self._writer.write_eof()
 
     async def _send_by_bdat(self, attempt: Attempt) -> None:
         half = len(attempt.content) // 2

@@ -5,6 +5,8 @@ become empty: whatever was acknowledged has arrived by then, or was reported, or
 """
 
 import asyncio
+import json
+import os
 import random
 import time
 from collections.abc import AsyncIterator
@@ -17,7 +19,7 @@ from tests.faults.clients import Crowd, Door
 from tests.faults.ledger import Key, Ledger, Verdict
 from tests.faults.place import Plain
 from tests.faults.receiver import Mood, Receiver
-from tests.faults.server import Server, eventually
+from tests.faults.server import Failed, Server, eventually
 from tests.peers.failing_disk import FailingDisk
 from tests.peers.shifted_clock import ShiftedClock
 
@@ -96,6 +98,15 @@ class House:
 
         await eventually(whole, what="all workers take mail", within=90)
 
+    async def recover(self) -> None:
+        """As the operator does whom the server's refusal told to; it names what it cannot save."""
+        code, output, error = await self.server.run("spool", "recover", "--json")
+        if code not in (os.EX_OK, os.EX_DATAERR):
+            raise Failed(f"relay spool recover ended with {code}: {output}{error}")
+        for shard in json.loads(output):
+            for each in shard["lost"]:
+                self.ledger.named(each["id"])
+
     # The end.
 
     async def settle_up(self) -> Verdict:
@@ -110,15 +121,27 @@ class House:
         loop = asyncio.get_running_loop()
         ends = loop.time() + EMPTY_WITHIN
         while loop.time() < ends:
-            if await self.server.metric("relay_queue_recipients") == 0.0:
+            if await self._waiting() == 0.0:
                 return
             await self.server.run("queue", "retry", "--all")  # a site that was in trouble waits for its next probe
             await asyncio.sleep(0.3)
 
+    async def _waiting(self) -> float:
+        """Recipients that are to be sent; what was set aside as damaged is not."""
+        statuses = ("queued", "deferred", "held")
+        return sum([await self.server.metric("relay_queue_recipients", f'status="{each}"') for each in statuses])
+
     async def _owed(self) -> list[Key]:
-        tokens = {each.queue_id: each.token for each in self.ledger.acknowledged}
+        """What the queue has. What was set aside is damaged, and known by its id."""
+        sent = {each.queue_id: each for each in self.ledger.acknowledged}
         entries = await self.server.command("queue", "list", "--limit", str(MOST_EVENTS))
-        return [(tokens[each["id"]], each["recipient"]) for each in entries if each["id"] in tokens]
+        owed = []
+        for entry in entries:
+            message = sent.get(entry["id"])
+            if message is not None:
+                named = message.recipients if entry["status"] == "damaged" else (entry["recipient"],)
+                owed += [(message.token, recipient) for recipient in named]
+        return owed
 
     async def unjournaled(self) -> list[Key]:
         """Acknowledged recipients of which the journal does not say that they were accepted, and how they ended."""

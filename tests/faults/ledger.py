@@ -6,6 +6,7 @@ clock), and asks for a verdict in the end. It knows nothing of the server that i
 Every message has a token, which travels in a header field. The unit is the recipient of a message:
 
 lost        acknowledged, and neither arrived nor owed nor reported to the sender.
+named       the same, and the server itself says that it lost it, by its id: allowed where the disk was damaged.
 doubled     arrived more often than once. Allowed only for a recipient that was in flight when a fault came: an earlier
             copy was answered at most `in_flight` seconds before it began, or while it lasted, or never.
 made up     arrived although its client was refused, or arrived under a token nobody sent. Not so where the server spoke
@@ -78,6 +79,7 @@ class Verdict:
     owed: int = 0
     unacknowledged: int = 0
     lost: list[Key] = field(default_factory=list)
+    named: list[Key] = field(default_factory=list)
     doubled: list[Doubled] = field(default_factory=list)
     doubled_without_cause: list[Doubled] = field(default_factory=list)
     made_up: list[tuple[Key, str]] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Ledger:
         self._sent: dict[str, Sent] = {}
         self._arrivals: dict[Key, list[Arrival]] = {}
         self._reported: set[Key] = set()
+        self._named: set[str] = set()
         self._faults: list[tuple[float, float]] = []
 
     # What is told.
@@ -116,6 +119,10 @@ class Ledger:
     def reported(self, token: str, recipient: str) -> None:
         """The sender was told that it failed."""
         self._reported.add((token, recipient))
+
+    def named(self, queue_id: str) -> None:
+        """The server says that it cannot be saved."""
+        self._named.add(queue_id)
 
     def fault(self, began: float, ended: float) -> None:
         """One came, and lasted so long."""
@@ -157,7 +164,11 @@ class Ledger:
             reported=len(self._reported),
             owed=len(still),
         )
-        verdict.lost = [key for key in self.missing() if key not in still]
+        for key in self.missing():
+            if self._sent[key[0]].queue_id in self._named:
+                verdict.named.append(key)
+            elif key not in still:
+                verdict.lost.append(key)
         for key, arrivals in self._arrivals.items():
             self._judge(key, arrivals, verdict)
         return verdict

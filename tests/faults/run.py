@@ -44,7 +44,8 @@ class Row:
     @property
     def is_good(self) -> bool:
         heard = not (self.fault.orderly and self.verdict.unknown)
-        return not self.failure and self.verdict.is_clean and not self.unjournaled and heard
+        kept = self.fault.damages or not (self.unjournaled or self.verdict.named)
+        return not self.failure and self.verdict.is_clean and heard and kept
 
 
 async def play(

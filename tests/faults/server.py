@@ -239,9 +239,10 @@ class Server:
         """What the page says, "" if it says that something is wrong or nothing."""
         return await asyncio.to_thread(self._page, name)
 
-    async def metric(self, name: str) -> float:
-        """The sum of its samples; nan while nobody answers."""
-        found = re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", await self.page("metrics"), re.MULTILINE)
+    async def metric(self, name: str, label: str = "") -> float:
+        """The sum of its samples that have the label (`name="value"`); nan while nobody answers."""
+        pattern = rf"^{name}(?:{{[^}}]*{label}[^}}]*}}){'' if label else '?'} (\S+)$"
+        found = re.findall(pattern, await self.page("metrics"), re.MULTILINE)
         return sum(map(float, found)) if found else float("nan")
 
     @property

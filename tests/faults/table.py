@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "durability.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-HEADING = f"{'fault':16}{'rounds':>7}{'acked':>8}{'recipients':>11}{'lost':>6}{'twice':>7}{'oldest':>8}{'s':>6}"
+HEADING = (
+    f"{'fault':16}{'rounds':>7}{'acked':>8}{'recipients':>11}{'lost':>6}{'named':>7}{'twice':>7}{'oldest':>8}{'s':>6}"
+)
 SHOWN = 5
 
 
@@ -18,6 +20,7 @@ def line(row: "Row") -> str:
     verdict = row.verdict
     text = (
         f"{row.fault.name:16}{row.rounds:7}{verdict.messages:8}{verdict.recipients:11}{len(verdict.lost):6}"
+        f"{len(verdict.named):7}"
         f"{len(verdict.doubled):7}{_milliseconds(row):>8}{row.seconds:6.0f}"
     )
     return text if row.is_good else f"{text}  FAILED"
@@ -46,8 +49,8 @@ def write(rows: Sequence["Row"], *, seed: int, rate: float) -> None:
     after = rest.partition(END)[2]
     today = datetime.now(UTC).strftime("%-d %B %Y")
     head = f'`make faults ARGS="--seed {seed} --rate {rate:g}"`, {today}.'
-    columns = "| fault | rounds | acknowledged (recipients) | lost | arrived twice | oldest | one of these |\n"
-    ruler = "|---|---|---|---|---|---|---|\n"
+    columns = "| fault | rounds | acknowledged (recipients) | lost | named | arrived twice | oldest | one of these |\n"
+    ruler = "|---|---|---|---|---|---|---|---|\n"
     lines = "".join(_row(row) for row in rows)
     DOCUMENT.write_text(f"{before}{BEGIN}\n{head}\n\n{columns}{ruler}{lines}{END}{after}", encoding="utf-8")
 
@@ -56,6 +59,7 @@ def _row(row: "Row") -> str:
     verdict = row.verdict
     return (
         f"| {row.fault.words} | {row.rounds} | {verdict.messages} ({verdict.recipients}) | {len(verdict.lost)}"
+        f" | {len(verdict.named)}"
         f" | {len(verdict.doubled)} | {_milliseconds(row)} | `--only {row.fault.name}` |\n"
     )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.faults import BY_NAME, Fault, cut_power_of_a_disk_that_lies
+from tests.faults.disk import cut_power_of_a_disk_that_lies
+from tests.faults.faults import BY_NAME, Fault
 from tests.faults.run import Row, play
 from tests.faults.server import PROGRAM
 

@@ -7,8 +7,8 @@
  * CALL: fsync, fdatasync, sync (either), write (and pwrite), open (and openat), rename, unlink, ftruncate or fallocate.
  * OUTCOME: the number of an errno, 0 to go on, -1 to end the process as kill -9 does, -2 for a sync that says that all
  * is well and does nothing. AFTER: so many calls pass first. TIMES: so many are met then, 0 for all. SECONDS: to wait
- * before the outcome. PATH: a part of the file's path; `*` is any. The first rule that meets a call decides. A call that
- * fails does nothing: no data has been written or synced.
+ * before the outcome. PATH: a part of the file's path, or with `$` its end; `*` is any. The first rule that meets a call
+ * decides. A call that fails does nothing: no data has been written or synced.
  *
  * The file is replaced as a whole while processes run, and is read again when it is another one. What was met is
  * appended to the file beside it, with `.met` after its name: the number of the rule, the process, the path. Counts are
@@ -100,8 +100,17 @@ static int is_of(const struct rule *rule, const char *call) {
     return strcmp(rule->call, call) == 0 || (strcmp(rule->call, "sync") == 0 && strstr(call, "sync") != NULL);
 }
 
+static int is_at(const struct rule *rule, const char *path) {
+    size_t wanted = strlen(rule->path), size = strlen(path);
+    if (strcmp(rule->path, "*") == 0)
+        return 1;
+    if (rule->path[wanted - 1] != '$')
+        return strstr(path, rule->path) != NULL;
+    return size >= wanted - 1 && strncmp(path + size - (wanted - 1), rule->path, wanted - 1) == 0;
+}
+
 static int is_met(struct rule *rule, const char *call, const char *path) {
-    if (!is_of(rule, call) || (strcmp(rule->path, "*") != 0 && strstr(path, rule->path) == NULL))
+    if (!is_of(rule, call) || !is_at(rule, path))
         return 0;
     long number = rule->seen++ - rule->after;
     return number >= 0 && (rule->times == 0 || number < rule->times);

@@ -24,9 +24,9 @@ LIE = -2  # an outcome of a sync: it says that all is well, and has done nothing
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), "*" for
-    any. outcome: an errno, KILL, LIE, or 0 to go on. after: calls that pass first. times: calls that are met then, 0
-    for all. stall: seconds to wait before the outcome.
+    """call: one of CALLS; "sync" is either sync. path: a part of the file's path (of its new one for rename), with "$"
+    its end, "*" for any. outcome: an errno, KILL, LIE, or 0 to go on. after: calls that pass first. times: calls that
+    are met then, 0 for all. stall: seconds to wait before the outcome.
     """
 
     call: str

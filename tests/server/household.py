@@ -44,7 +44,7 @@ async def household(
     async def counts() -> dict[str, Any]:
         return metrics.snapshot()
 
-    board = LocalBoard(now=time.time, own_counts=counts, rates=Rates())
+    board = LocalBoard(now=time.time, monotonic=time.monotonic, own_counts=counts, rates=Rates())
     sessions = SessionTable(workers=1).of_worker(0)
     place = Place(shards[0], workers, tuple(shards[1:]), config, Listening(()), sessions)
     async with AsyncExitStack() as opened:

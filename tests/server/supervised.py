@@ -171,6 +171,7 @@ def main(directory: Path) -> int:
         retire=retired,
         own_counts=metrics.snapshot,
         now=time.time,
+        monotonic=time.monotonic,
     )
     supervisor = Supervisor(
         setting,

@@ -136,7 +136,7 @@ async def test_the_queue_is_counted_on_disk_when_somebody_asks_and_not_more_ofte
         await post(spool, "c@dest.example", held=True)
         await gauges.refresh()
         values = house.metrics.snapshot()["values"]
-        assert values["relay_queue_recipients"] == [[["queued"], 2], [["deferred"], 0], [["held"], 1]]
+        assert values["relay_queue_recipients"] == [[["queued"], 2], [["deferred"], 0], [["held"], 1], [["damaged"], 0]]
         ages = {labels[0]: age for labels, age in values["relay_queue_oldest_age_seconds"]}
         assert 0 < ages["held"] < 60
         assert ages["deferred"] == 0

@@ -72,6 +72,7 @@ class Machine:
             retire=retired,
             own_counts=self.metrics.snapshot,
             now=self.clock,
+            monotonic=self.clock,
             snapshot_within=0.1,
         )
         self._tasks = tasks
@@ -313,7 +314,7 @@ async def test_where_one_worker_is_the_machine_the_same_holds_without_a_channel(
     async def counts() -> dict[str, Any]:
         return metrics.snapshot()
 
-    board = LocalBoard(now=clock, own_counts=counts, rates=Rates())
+    board = LocalBoard(now=clock, monotonic=clock, own_counts=counts, rates=Rates())
     assert [await board.take("shop", Limits(day=1), 1) > 0 for _ in range(2)] == [False, True]
     assert [await board.acquire("mx", maximum=1) for _ in range(2)] == [True, False]
     board.release("mx")

@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from relay.errors import NotFound, SpoolError
 from relay.mail.event import Kind
-from relay.spool import INLINE_OCTETS, Content, Selection, Spool, Status
+from relay.spool import INLINE_OCTETS, Content, IncomingFile, Selection, Spool, Status
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, delivered, kinds, new_message
 
 LARGE = b"0123456789abcdef" * (INLINE_OCTETS // 16) + b"and more"
@@ -154,3 +155,13 @@ async def test_a_content_nobody_has_is_not_found(spool: Spool) -> None:
     for message_id in (spool.next_id(), "garbage"):
         with pytest.raises(NotFound, match="not in the queue"):
             await spool.content(message_id)
+
+
+def test_what_could_not_be_written_may_be_emptied_while_its_error_is_kept(tmp_path: Path) -> None:
+    file = IncomingFile(tmp_path / "content")
+    os.close(file._descriptor)
+    octets = bytearray(b"x" * 100)
+    with pytest.raises(SpoolError) as kept:
+        file.write(octets)
+    octets.clear()
+    assert "Bad file descriptor" in kept.value.text

@@ -39,7 +39,8 @@ async def main(directory):
         spool.accept(new_message(spool, "lost@example.org"), hand_over=False),
     )
     texts = await asyncio.gather(*map(refused, group))
-    assert all("can no longer be trusted: disk I/O error" in text for text in texts), texts
+    assert all("disk I/O error" in text for text in texts), texts
+    assert "can no longer be trusted" in texts[1], "what happened waits for a cure, and there is none"
     assert spool.broken.is_set() and spool.failure is not None
     later = (
         spool.accept(large, hand_over=True),
@@ -108,7 +109,7 @@ async def test_a_damaged_database_is_refused(tmp_path: Path, clock: Clock) -> No
     with path.open("r+b") as file:
         file.seek(8192)
         file.write(b"\xff" * (size - 8192))
-    with pytest.raises(SpoolError, match=r"cannot be (opened|read|recovered): .*(malformed|not a database)") as refused:
+    with pytest.raises(SpoolError, match=r"queue\.db is damaged: ") as refused:
         await Spool.open(tmp_path, shard=0, now=clock)
     assert not isinstance(refused.value, SpoolFull)
 

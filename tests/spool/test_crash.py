@@ -1,15 +1,19 @@
 """A real process dies, at every step and at any moment; what it was told is done is there, and nothing else is."""
 
 import asyncio
+import errno
+import os
 import random
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from relay.spool import QueueEntry, Selection, Spool, Step
+from tests.peers.failing_disk import FailingDisk, Rule
 from tests.spool.doomed import body_of
 
 
@@ -40,10 +44,14 @@ class Ledger:
         return self
 
 
-async def died(directory: Path, *arguments: str, after: float | None = None) -> Ledger:
+async def died(
+    directory: Path, *arguments: str, after: float | None = None, environment: Mapping[str, str] | None = None
+) -> Ledger:
     """Run a doomed process to its end; `after`: kill it so many seconds after it began its work."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.spool.doomed", str(directory), *arguments, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "tests.spool.doomed", str(directory), *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
     )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"open\n"
@@ -103,10 +111,25 @@ async def check_events(spool: Spool, ledger: Ledger, entries: list[QueueEntry]) 
             assert ended == (accepted == 1 and (message_id, address) not in there)
 
 
+CURING = (Step.UNDONE, Step.WRITTEN_ANEW)
+
+
 @pytest.mark.parametrize("nth", [1, 6])
-@pytest.mark.parametrize("step", [pytest.param(step, id=f"dies at: {step}") for step in Step])
+@pytest.mark.parametrize("step", [pytest.param(step, id=f"dies at: {step}") for step in Step if step not in CURING])
 async def test_a_crash_at_a_step_loses_nothing_and_leaves_nothing(tmp_path: Path, step: Step, nth: int) -> None:
     await check(tmp_path, await died(tmp_path, step, str(nth)))
+
+
+@pytest.mark.parametrize("after", [10, 30], ids=["early", "later"])
+@pytest.mark.parametrize("step", [pytest.param(step, id=f"dies at: {step}") for step in CURING])
+async def test_a_crash_while_a_failed_commit_is_cured_loses_nothing_and_leaves_nothing(
+    tmp_path: Path, step: Step, after: int
+) -> None:
+    disk = FailingDisk(tmp_path)
+    disk.follow(Rule("fdatasync", "queue.db-wal", errno.EIO, after=after, times=1))
+    ledger = await died(tmp_path / "spool", step, "1", environment=disk.environment)
+    assert disk.met()
+    await check(tmp_path / "spool", ledger)
 
 
 async def test_a_crash_at_any_moment_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event, Kind
 from relay.mail.suppression import Cause, Strike, Suppression
-from relay.spool import Content, NewMessage, Status, rows
+from relay.spool import Content, NewMessage, Status, rows, stored
 from tests.spool.letters import NOON
 
 MESSAGE = NewMessage(
@@ -101,15 +101,16 @@ def test_the_last_reply_is_cut_and_falls_back_to_the_detail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "attempts", "shown"),
+    ("status", "attempts", "damage", "shown"),
     [
-        pytest.param(rows.FRESH, 0, Status.QUEUED, id="a fresh one is queued"),
-        pytest.param(rows.QUEUED, 0, Status.QUEUED, id="one never tried is queued"),
-        pytest.param(rows.QUEUED, 2, Status.DEFERRED, id="one tried is deferred"),
-        pytest.param(rows.HELD, 2, Status.HELD, id="a held one is held, tried or not"),
-        pytest.param(rows.INTENDED, 1, Status.DEFERRED, id="one under way again is deferred"),
-        pytest.param(rows.DOUBTFUL, 0, Status.QUEUED, id="one in doubt at its first attempt is queued"),
+        pytest.param(rows.FRESH, 0, None, Status.QUEUED, id="a fresh one is queued"),
+        pytest.param(rows.QUEUED, 0, None, Status.QUEUED, id="one never tried is queued"),
+        pytest.param(rows.QUEUED, 2, None, Status.DEFERRED, id="one tried is deferred"),
+        pytest.param(rows.HELD, 2, None, Status.HELD, id="a held one is held, tried or not"),
+        pytest.param(rows.HELD, 2, "why", Status.DAMAGED, id="one that was set aside is damaged"),
+        pytest.param(rows.INTENDED, 1, None, Status.DEFERRED, id="one under way again is deferred"),
+        pytest.param(rows.DOUBTFUL, 0, None, Status.QUEUED, id="one in doubt at its first attempt is queued"),
     ],
 )
-def test_an_operator_sees_three_statuses(status: int, attempts: int, shown: Status) -> None:
-    assert rows.status_of(status, attempts=attempts) is shown
+def test_an_operator_sees_four_statuses(status: int, attempts: int, damage: str | None, shown: Status) -> None:
+    assert stored.status_of(status, attempts=attempts, damage=damage) is shown

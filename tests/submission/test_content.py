@@ -1,8 +1,10 @@
 """What is kept of a message while it arrives, and what is found wrong with it, however it is cut."""
 
 import re
+import resource
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -137,6 +139,30 @@ def test_trouble_of_ours_is_transient(error: SpoolError, code: int, status: str)
     assert content.problem is not None
     assert (content.problem.code, content.problem.status, content.trouble) == (code, status, error)
     assert "Input" not in content.problem.text
+
+
+@pytest.mark.parametrize("pieces", [pytest.param(1, id="in one piece"), pytest.param(40, id="in pieces")])
+def test_a_disk_that_fills_while_a_body_is_written_is_transient_trouble(tmp_path: Path, pieces: int) -> None:
+    octets = b"A: b\r\n\r\n" + b"line\r\n" * 40_000
+    size = len(octets) // pieces + 1
+    cut = [octets[at : at + size] for at in range(0, len(octets), size)]
+    with no_file_larger_than(1000):
+        content = content_of(cut, incoming=lambda: IncomingFile(tmp_path / "x"))
+    assert content.problem is not None
+    assert (content.problem.code, content.problem.status) == (451, "4.3.0")
+    assert (content.header, content.body, content.file) == (b"", b"", None)
+    assert not (tmp_path / "x").exists()
+
+
+@contextmanager
+def no_file_larger_than(octets: int) -> Iterator[None]:
+    """Writing more fails with EFBIG: the nearest to a full disk that needs no disk of one's own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_nothing_is_kept_of_what_will_be_refused() -> None:

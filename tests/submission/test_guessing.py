@@ -97,3 +97,13 @@ def test_counters_are_bounded_and_the_oldest_goes_first() -> None:
         guard.succeeded(address=f"2001:db8:{number:x}::/64", login="x", now=0.0)
     assert len(guard) <= 300
     assert guard.locked(address=HERE, now=0.0) == 0.0
+
+
+def test_a_clock_that_is_set_back_by_a_day_locks_nobody_for_a_day() -> None:
+    guard = guessing()
+    fail(guard, 11, now=100_000.0)
+    fail(guard, 1, now=100_060.0)
+    assert guard.locked(address=HERE, now=100_061.0) > 0.0
+    assert guard.locked(address=HERE, now=13_600.0) == 0.0
+    fail(guard, 1, now=13_600.0)
+    assert 0.0 < guard.locked(address=HERE, now=13_600.0) <= 3600.0

@@ -41,6 +41,12 @@ def taken(rates: Rates, limits: Limits, at: list[float]) -> list[float]:
         pytest.param(Limits(day=1), [0.0, 1440.0, 86400.0], [0.0, 84960.0, 0.0], id="one a day"),
         pytest.param(Limits(second=1, hour=1), [0.0, 0.0], [0.0, 3600.0], id="the longest wait counts"),
         pytest.param(Limits(hour=1), [100.0, 40.0], [0.0, 3620.0], id="a clock that goes back gives nothing away"),
+        pytest.param(
+            Limits(hour=1),
+            [90000.0, 3600.0, 7140.0, 7200.0],
+            [0.0, 3600.0, 60.0, 0.0],
+            id="... and one that is set back by a day takes no more than an hour",
+        ),
     ],
 )
 def test_rates(limits: Limits, at: list[float], expected: list[float]) -> None:
