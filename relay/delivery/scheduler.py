@@ -6,7 +6,8 @@ than its share. What is read becomes jobs: recipients of one message in one doma
 while its domain is looked up, then at its site for a courier.
 
 Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's
-retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not.
+retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not: when its turn comes, or when
+the look through the queue that never ends comes by.
 """
 
 import asyncio
@@ -14,15 +15,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from relay.config.models import Delivery
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
-from relay.delivery.settling import Settling
+from relay.delivery.settling import Settling, is_over
 from relay.delivery.site import Job
 from relay.delivery.window import Claim, Window
-from relay.spool import Cursor, NewMessage, QueuedRecipient, Spool
+from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
@@ -79,6 +81,8 @@ class Scheduler:
         self._asked: set[asyncio.Task[None]] = set()
         self._lookups_at_once = FIRST_LOOKUPS
         self._cursor: Cursor | None = None
+        self._looked_to = FIRST
+        self._next_look = 0.0
         self._wake = wake
         self._stopped = False
 
@@ -123,6 +127,8 @@ class Scheduler:
 
     def drop(self, claims: AbstractSet[Claim]) -> None:
         """An operator held or cancelled these: they are taken out of every line. What is under way ends by itself."""
+        if not claims:
+            return
         for jobs in (lookup.jobs for lookup in self._lookups.values()):
             self._drop_from(jobs, claims)
         for site in self._couriers.sites.values():
@@ -147,6 +153,7 @@ class Scheduler:
             self._wake.clear()
             await self._walk()
             await self._refill()
+            await self._expire()
             self._couriers.sweep()
             await self._pause()
 
@@ -209,6 +216,24 @@ class Scheduler:
             rows = await self._spool.due_in(domain, after=after, until=self._now(), limit=limit)
             self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
             self.window.page_read(domain, last=rows[-1].cursor if rows else None)
+
+    async def _expire(self) -> None:
+        """Once a tick a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the window.
+        What is under way is left to its attempt. One report tells of all that ends of a message.
+        """
+        if self._steady() < self._next_look:
+            return
+        self._next_look = self._steady() + TICK
+        now = self._now()
+        found, self._looked_to = await self._spool.expired(after=self._looked_to, until=now, limit=BATCH)
+        over = [row for row in found if is_over(row, now)]
+        self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
+        free = [row for row in over if not self._is_claimed(row)]
+        for row in free:
+            self.window.claim(row.recipient.domain, (row.message.id, row.position))
+        for _, rows in groupby(free, key=lambda row: row.message.id):
+            ending = list(rows)
+            self._settling.expired(ending[0].message, ending)
 
     # From recipients to jobs to sites.
 

@@ -306,6 +306,41 @@ async def test_what_was_never_attempted_expires_with_a_report(nameserver: str, t
         assert b"4.4.7" in mx.messages[0].content
 
 
+async def test_what_waits_for_a_site_in_trouble_expires_in_time_with_one_report(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = Mx()
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("first@dead.example")
+        await relay.until("first@dead.example", Kind.DEFERRED)
+        owed = ["a@dead.example", "b@dead.example"]
+        await relay.submit(*owed, sender="back@other.example", expires_at=time.time() + 0.2)
+        for recipient in owed:
+            assert "never attempted" in (await relay.until(recipient, Kind.EXPIRED)).detail
+        await relay.until("back@other.example", Kind.DELIVERED)
+        assert len(mx.messages) == 1
+
+
+async def test_what_waits_for_its_turn_expires_in_time(nameserver: str, tmp_path: Path) -> None:
+    mx = HesitantMx()
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        for number in range(2):
+            await relay.submit(f"ahead{number}@dest.example")
+        await mx.asked.wait()
+        await relay.submit("x@dest.example", sender="", expires_at=time.time() + 0.2)
+        await relay.until("x@dest.example", Kind.EXPIRED)
+        mx.may_answer.set()
+        for number in range(2):
+            await relay.until(f"ahead{number}@dest.example", Kind.DELIVERED)
+        assert len(mx.messages) == 2
+
+
 async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"RCPT": b"451 4.2.0 later\r\n"})
     async with (
