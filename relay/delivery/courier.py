@@ -10,7 +10,8 @@ new one.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
@@ -18,9 +19,9 @@ from relay.delivery.destination import Destination
 from relay.delivery.dialler import Dialler, Unreached
 from relay.delivery.governor import Governor, SiteLimits
 from relay.delivery.judging import Where
-from relay.delivery.routing import Direct, Smarthost
+from relay.delivery.routing import Hop
 from relay.delivery.settling import Settling
-from relay.delivery.site import Job, Line, Site
+from relay.delivery.site import Job, Line, Site, SiteKey
 from relay.delivery.window import Window
 from relay.errors import MessageDamaged, NotFound, SpoolError
 from relay.metrics import Metrics
@@ -60,19 +61,20 @@ class Couriers:
         self._metrics = metrics
         self._steady = steady
         self._tasks = tasks
-        self._sites: dict[str, Site] = {}
-        self._starved: OrderedDict[str, None] = OrderedDict()  # sites that wait for this worker's share
-        self._starved_in_trouble: OrderedDict[str, None] = OrderedDict()  # ... for the half that trouble may have
+        self._sites: dict[SiteKey, Site] = {}
+        self._starved: OrderedDict[SiteKey, None] = OrderedDict()  # sites that wait for this worker's share
+        self._starved_in_trouble: OrderedDict[SiteKey, None] = OrderedDict()  # ... for the half that trouble may have
         self._idle: dict[int, tuple[Site, Line]] = {}  # all idle connections, the one idle longest first
         self._open = 0
         self._open_to_trouble = 0
         self._starting = 0  # couriers that have not looked for a job yet, and will want a connection
         self._stopped = False
+        self._cut = False
         self._running: set[asyncio.Task[None]] = set()
 
     @property
-    def sites(self) -> dict[str, Site]:
-        """By name, for `status`."""
+    def sites(self) -> Mapping[SiteKey, Site]:
+        """For `status`."""
         return self._sites
 
     @property
@@ -85,7 +87,10 @@ class Couriers:
             await asyncio.wait(self._running)
 
     async def cut_short(self) -> None:
-        """End what is under way where it stands; what is unsettled is due again at the next start."""
+        """End what is under way where it stands. What the servers may have taken is settled as such; what else is
+        unsettled is due again at the next start.
+        """
+        self._cut = True
         for task in self._running:
             task.cancel()
         await self.finished()
@@ -99,26 +104,33 @@ class Couriers:
         """For connections and sites from now on; a known site keeps its governor's window and takes the new profile."""
         self._dialler = dialler
         self._profiles = profiles
+        for site, line in list(self._idle.values()):
+            self._close_idle(site, line)
         for site in self._sites.values():
-            site.governor.profile = profiles.for_host(site.destination.hosts[0].name)
+            site.governor.profile = profiles.for_host(site.host)
 
-    def site(self, destination: Destination, way: Direct | Smarthost) -> Site:
-        """The site of that name, with the newest addresses that DNS gave."""
-        site = self._sites.get(destination.site)
-        if site is None:
-            profile = self._profiles.for_host(destination.hosts[0].name)
-            site = self._sites[destination.site] = Site(destination.site, destination, Governor(profile))
-        site.destination = destination
-        site.smarthost = way if isinstance(way, Smarthost) else None
-        return site
-
-    def enqueue(self, site: Site, job: Job) -> None:
+    def enqueue(self, job: Job, destination: Destination, hop: Hop) -> None:
+        """At the site it goes to, with the newest addresses that DNS gave."""
+        job.destination = destination
+        site = self._site(destination, hop)
         site.add(job)
         # Where a courier is at work the site is being probed, and this job waits for what comes of it.
         if site.governor.retry_at > self._steady() and not site.couriers and not self._window.take_urge(job.domain):
             self._park(site)
         else:
             self._pump(site)
+
+    def _site(self, destination: Destination, hop: Hop) -> Site:
+        site = self._sites.get((destination.site, hop))
+        if site is None:
+            host = destination.hosts[0].name
+            site = Site(destination.site, hop, host, Governor(self._profiles.for_host(host)))
+            self._sites[site.key] = site
+        return site
+
+    def take_waiting(self) -> list[Job]:
+        """Every job that waits for a courier."""
+        return [job for site in self._sites.values() for job in site.take_all()]
 
     def stop(self) -> None:
         """No new couriers; idle connections are closed."""
@@ -132,14 +144,14 @@ class Couriers:
             for line in [line for line in site.idle if self._is_over(site, line, now)]:
                 self._close_idle(site, line)
             if site.is_unused and site.governor.retry_at + KEPT < now:
-                del self._sites[site.name]
+                del self._sites[site.key]
         self._feed_the_starved()
 
     def release_idle(self, name: str) -> None:
-        """Another worker waits for a connection to the site."""
-        site = self._sites.get(name)
-        while site is not None and site.idle:
-            self._close_idle(site, site.idle[0])
+        """Somebody waits for a connection to the site, here or at another worker."""
+        for site, line in list(self._idle.values()):
+            if site.name == name:
+                self._close_idle(site, line)
 
     def _is_over(self, site: Site, line: Line, now: float) -> bool:
         return self._stopped or not line.connection.usable or now - line.idle_since >= site.profile.idle
@@ -165,18 +177,18 @@ class Couriers:
         site.waits_for_limit = True
         held_by_trouble = site.governor.in_trouble and self._open < self._share
         waiting = self._starved_in_trouble if held_by_trouble else self._starved
-        waiting[site.name] = None
+        waiting[site.key] = None
 
     def _feed_the_starved(self) -> None:
         """No more than can have a connection now: with thousands waiting, each end of one must not wake all others."""
         self._feed(self._starved, self._share)
         self._feed(self._starved_in_trouble, self._room_for_trouble)
 
-    def _feed(self, starved: OrderedDict[str, None], most: int) -> None:
+    def _feed(self, starved: OrderedDict[SiteKey, None], most: int) -> None:
         while starved and most > 0 and self._open - len(self._idle) + self._starting < self._share:
             most -= 1
-            name, _ = starved.popitem(last=False)
-            site = self._sites.get(name)
+            key, _ = starved.popitem(last=False)
+            site = self._sites.get(key)
             if site is not None:
                 self._resume(site)
 
@@ -224,12 +236,9 @@ class Couriers:
         """The connection to go on with, if any, and whether to go on at all."""
         if not self._settling.end_expired(job):
             return line, True
-        if line is None or not line.connection.usable or line.messages >= site.profile.messages_per_connection:
-            if line is not None:
-                self._close(site, line)
-            line = await self._connection(site, job)
-            if line is None:
-                return None, False
+        line = await self._connection(site, job, line)
+        if line is None:
+            return None, False
         await self._pace(site)
         refusal = impossible(job.message, line.connection.extensions)
         if refusal is not None:
@@ -246,21 +255,25 @@ class Couriers:
         except SpoolError as error:
             self._unreadable(site, job, line, error)
             return None, True
-        if self._is_worth_another_session(site, job, line, result):
+        except asyncio.CancelledError:
+            self._interrupted(site, job, line)
+            raise
+        if self._is_worth_another_session(job, line, result):
             self._close(site, line)
             site.put_back(job)
             return None, True
         self._conclude(site, job, line, result)
         return line, True
 
-    async def _connection(self, site: Site, job: Job) -> Line | None:
-        """An idle connection or a new one; None when the job waits or was settled without one."""
-        while site.idle and not job.tried:
-            line = site.idle.pop()
-            del self._idle[id(line)]
-            if line.connection.usable:
-                return line
-            self._close(site, line)
+    async def _connection(self, site: Site, job: Job, at_hand: Line | None) -> Line | None:
+        """The one at hand, an idle one or a new one; None when the job waits or was settled without one."""
+        if at_hand is not None and self._may_carry(site, job, at_hand):
+            return at_hand
+        if at_hand is not None:
+            self._leave(site, at_hand)
+        line = self._take_idle(site, job)
+        if line is not None:
+            return line
         if self._open >= self._share and self._idle:
             self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
         if self._open >= self._share or (site.governor.in_trouble and self._room_for_trouble <= 0):
@@ -270,11 +283,29 @@ class Couriers:
         self._open += 1
         if not await self._limits.acquire(site.name, maximum=site.profile.connections):
             self._open -= 1
+            self.release_idle(site.name)  # those that are not for this job
             site.put_back(job)
             site.waits_for_limit = True
             asyncio.get_running_loop().call_later(ASK_AGAIN, self._resume, site)
             return None
         return await self._dial(site, job)
+
+    def _take_idle(self, site: Site, job: Job) -> Line | None:
+        """The one used last."""
+        for line in reversed(site.idle):
+            if self._may_carry(site, job, line):
+                site.idle.remove(line)
+                del self._idle[id(line)]
+                return line
+        return None
+
+    def _may_carry(self, site: Site, job: Job, line: Line) -> bool:
+        return (
+            line.connection.usable
+            and line.messages < site.profile.messages_per_connection
+            and line.connection.endpoint.address not in job.tried
+            and line.suits(job.destination)
+        )
 
     def _resume(self, site: Site) -> None:
         site.waits_for_limit = False
@@ -284,7 +315,7 @@ class Couriers:
         troubled = site.governor.in_trouble
         self._open_to_trouble += troubled
         try:
-            outcome = await self._dialler.open(site, job.tried)
+            outcome = await self._dialler.open(job.destination, site.hop, job.tried)
         finally:
             self._open_to_trouble -= troubled
         if isinstance(outcome, Line):
@@ -293,24 +324,30 @@ class Couriers:
         self._open -= 1
         self._limits.release(site.name)
         self._metrics.connect_failed(outcome.stage)
-        self._unreachable(site, job, outcome)
+        self._unreached(site, job, outcome)
         return None
 
-    def _unreachable(self, site: Site, job: Job, outcome: Unreached) -> None:
+    def _unreached(self, site: Site, job: Job, outcome: Unreached) -> None:
+        """The site is in trouble when none of its hosts gave a session; where one did and it broke, the job is put off
+        alone: what breaks one message's session need not break another's.
+        """
+        site.last_error = "; ".join((*job.tried.values(), outcome.detail))
+        self._settling.unreached(job, site.last_error, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
+        if job.tried:
+            site.governor.pushed_back()
+            return
         site.governor.unreachable(now=self._steady())
-        site.last_error = outcome.detail
-        self._settling.unreached(job, outcome.detail, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
-        self._window.park(job.domain, until=site.governor.retry_at)
+        self._window.park(job.domain, site.hop, until=site.governor.retry_at)
         self._park(site)
 
     def _park(self, site: Site) -> None:
         """The site is in trouble: what waits for it goes back to the disk until it is probed."""
         jobs = site.take_all()
         for job in jobs:
-            self._window.park(job.domain, until=site.governor.retry_at)
+            self._window.park(job.domain, site.hop, until=site.governor.retry_at)
         self._settling.give_back(jobs)
 
-    def _is_worth_another_session(self, site: Site, job: Job, line: Line, result: TransactionResult) -> bool:
+    def _is_worth_another_session(self, job: Job, line: Line, result: TransactionResult) -> bool:
         """Nothing is decided and nothing was sent: the other end had closed an idle connection, which costs the job
         nothing, or the session broke, and another host may do better (RFC 5321 5.1).
         """
@@ -318,8 +355,9 @@ class Couriers:
             return False
         if line.messages > 1 and result.mail is None:
             return True
-        job.tried.append(line.connection.endpoint.address)
-        return self._dialler.has_another(site, job.tried)
+        endpoint = line.connection.endpoint
+        job.tried[endpoint.address] = f"{endpoint}: {result.failure}"
+        return self._dialler.has_another(job.destination, job.tried)
 
     async def _pace(self, site: Site) -> None:
         if site.profile.messages_per_second:
@@ -331,7 +369,7 @@ class Couriers:
         """What the server does not take in one transaction waits for the next."""
         most = recipients_at_most(line.connection.extensions, ours=site.profile.recipients)
         if len(job.recipients) > most:
-            site.put_back(Job(job.message, job.domain, job.recipients[most:]))
+            site.put_back(replace(job, recipients=job.recipients[most:], tried={}))
             job.recipients = job.recipients[:most]
 
     async def _may_be_sent(self, job: Job) -> bool:
@@ -360,6 +398,12 @@ class Couriers:
             raise error
         self._close(site, line)
         self._settling.unreached(job, error.text, site=site.name)
+
+    def _interrupted(self, site: Site, job: Job, line: Line) -> None:
+        """Unless the worker breaks, when nothing can be settled any more."""
+        known = line.connection.interrupted
+        if self._cut and known is not None and known.dot_sent:
+            self._conclude(site, job, line, replace(known, failure="the relay ended before the server answered"))
 
     def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
         dsn_offered = "DSN" in line.connection.extensions

@@ -27,6 +27,7 @@ class Host:
     name: str
     addresses: tuple[str, ...]
     port: int
+    preference: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,14 @@ class Destination:
 
     site: str
     hosts: tuple[Host, ...]
+
+    @property
+    def best(self) -> frozenset[str]:
+        """The names of the hosts that are preferred to the others."""
+        return frozenset(host.name for host in self.hosts if host.preference == self.hosts[0].preference)
+
+
+NOWHERE_YET = Destination("", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,7 @@ class Destinations:
             refused += [reason for reason in reasons.values() if reason]
             usable = [address for address, reason in reasons.items() if not reason]
             if usable:
-                hosts.append(Host(record.name, self._ordered(usable), self._settings.port))
+                hosts.append(Host(record.name, self._ordered(usable), self._settings.port, record.preference))
         return tuple(hosts), refused
 
     def _by_preference(self, records: Sequence[MxHost]) -> list[MxHost]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from random import Random
 
 from relay.config.models import Delivery, Source
-from relay.delivery.destination import Host
-from relay.delivery.routing import Smarthost
-from relay.delivery.site import Line, Site
+from relay.delivery.destination import Destination, Host
+from relay.delivery.routing import Hop, Smarthost
+from relay.delivery.site import Line
 from relay.mail.reply import Reply
 from relay.mail.verdict import Stage
 from relay.smtpclient import ConnectFailure, Connection, Endpoint, SessionOptions, TlsContexts, TlsMode, connect
@@ -46,36 +46,37 @@ class Dialler:
         self._settings = settings
         self._random = random
 
-    def has_another(self, site: Site, tried: Collection[str]) -> bool:
+    def has_another(self, destination: Destination, tried: Collection[str]) -> bool:
         """Is there an address to try yet, and a session left of this attempt's?"""
-        return len(tried) < self._settings.sessions and any(at not in tried for _, at in self._addresses(site))
+        return len(tried) < self._settings.sessions and any(at not in tried for _, at in self._addresses(destination))
 
-    async def open(self, site: Site, tried: Collection[str]) -> Line | Unreached:
+    async def open(self, destination: Destination, hop: Hop, tried: Collection[str]) -> Line | Unreached:
         """tried: addresses that a session of this attempt broke at; they are left out, as long as there are others."""
-        if not self.has_another(site, tried):
+        smarthost = hop if isinstance(hop, Smarthost) else None
+        if not self.has_another(destination, tried):
             tried = ()  # while the job waited DNS gave other addresses, or a reload allowed fewer sessions
         failures: list[tuple[Host, str, ConnectFailure]] = []
         answered = len(tried)
-        for host, address in self._addresses(site):
+        for host, address in self._addresses(destination):
             if address in tried:
                 continue
             if answered >= self._settings.sessions:
                 break
-            outcome = await self._session(site, host, address)
+            outcome = await self._session(smarthost, host, address)
             if isinstance(outcome, Connection):
-                return Line(outcome)
+                return Line(outcome, destination)
             failures.append((host, address, outcome))
             answered += outcome.reply is not None
         return _unreached(failures)
 
-    def _addresses(self, site: Site) -> list[tuple[Host, str]]:
-        pairs = [(host, address) for host in site.destination.hosts for address in host.addresses]
+    def _addresses(self, destination: Destination) -> list[tuple[Host, str]]:
+        pairs = [(host, address) for host in destination.hosts for address in host.addresses]
         return pairs[: self._settings.addresses]
 
-    async def _session(self, site: Site, host: Host, address: str) -> Connection | ConnectFailure:
+    async def _session(self, smarthost: Smarthost | None, host: Host, address: str) -> Connection | ConnectFailure:
         endpoint = Endpoint(address=address, port=host.port, name=host.name)
-        outcome = await connect(endpoint, self._options(site.smarthost, address, self._tls(site.smarthost)))
-        if isinstance(outcome, ConnectFailure) and outcome.tls_failed and site.smarthost is None:
+        outcome = await connect(endpoint, self._options(smarthost, address, self._tls(smarthost)))
+        if isinstance(outcome, ConnectFailure) and outcome.tls_failed and smarthost is None:
             return await connect(endpoint, self._options(None, address, TlsMode.NONE))
         return outcome
 

@@ -63,7 +63,7 @@ class Judge:
         judgements = []
         for recipient, said in zip(recipients, result.recipients, strict=True):
             refusal = self._refused(recipient, said, result, where)
-            judgements.append(refusal or self._sent(recipient, result, where, dsn_offered=dsn_offered))
+            judgements.append(refusal or self._sent(recipient, said, result, where, dsn_offered=dsn_offered))
         return judgements
 
     def _refused(
@@ -78,17 +78,24 @@ class Judge:
         return None
 
     def _sent(
-        self, recipient: QueuedRecipient, result: TransactionResult, where: Where, *, dsn_offered: bool
+        self,
+        recipient: QueuedRecipient,
+        said: Reply | None,
+        result: TransactionResult,
+        where: Where,
+        *,
+        dsn_offered: bool,
     ) -> Judgement:
-        """By DATA or the end of the content, which answer for all that were taken."""
-        if result.final is not None and result.final.is_positive:
+        """By DATA or the end of the content, which answer for all that were taken. Without a word about a recipient
+        nobody knows whether it was.
+        """
+        if said is None or result.final is None:
+            judge = self.unknown if result.dot_sent else self.unanswered
+            return judge(recipient, result.failure, where)
+        if result.final.is_positive:
             return self.delivered(recipient, result.final, where, dsn_offered=dsn_offered)
-        if result.final is not None:
-            taken = sum(reply is not None and reply.is_positive for reply in result.recipients)
-            return self.answered(recipient, result.final, where, stage=result.stage, recipients=taken)
-        if result.outcome_unknown:
-            return self.unknown(recipient, result.failure, where)
-        return self.unanswered(recipient, result.failure, where)
+        taken = sum(reply is not None and reply.is_positive for reply in result.recipients)
+        return self.answered(recipient, result.final, where, stage=result.stage, recipients=taken)
 
     def delivered(self, recipient: QueuedRecipient, reply: Reply, where: Where, *, dsn_offered: bool) -> Judgement:
         event = self._event(recipient, Kind.DELIVERED, where, reply=str(reply))

@@ -27,7 +27,10 @@ class Discard:
 
 @dataclass(frozen=True, slots=True)
 class Smarthost:
-    """host: a DNS name or an address literal without brackets. secret: "" where no login is configured."""
+    """host: a DNS name or an address literal without brackets. secret: "" where no login is configured.
+
+    Two that differ in anything share nothing: what one demands of a session another may not.
+    """
 
     host: str
     port: int
@@ -36,7 +39,8 @@ class Smarthost:
     secret: str = ""
 
 
-Way = Direct | Discard | Smarthost
+Hop = Direct | Smarthost
+Way = Hop | Discard
 DIRECT = Direct()
 
 

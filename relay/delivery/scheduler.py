@@ -6,7 +6,8 @@ than its share. What is read becomes jobs: recipients of one message in one doma
 while its domain is looked up, then at its site for a courier.
 
 Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's
-retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not.
+retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not: when its turn comes, or when
+the look through the queue that never ends comes by.
 """
 
 import asyncio
@@ -14,16 +15,16 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from relay.config.models import Delivery
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
-from relay.delivery.routing import Direct, Discard, Routes, Smarthost, Traits, Way
-from relay.delivery.settling import Settling
+from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
+from relay.delivery.settling import Settling, is_over
 from relay.delivery.site import Job
 from relay.delivery.window import Claim, Window
-from relay.mail.envelope import Envelope
-from relay.spool import Cursor, QueuedRecipient, Spool
+from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
@@ -32,14 +33,14 @@ TICK = 1.0
 RESOLVED_FOR = 60.0  # the resolver's cache knows the TTLs; this only spares it the question for every message
 RESOLVED_KEPT = 10_000
 
-LookupKey = tuple[str, str, int]
+LookupKey = tuple[Hop, str]  # the domain where its DNS is asked, "" where a route names the host
 
 
 @dataclass(slots=True)
 class Lookup:
     """Jobs that wait for one answer."""
 
-    way: Direct | Smarthost
+    hop: Hop
     domain: str
     jobs: list[Job] = field(default_factory=list)
 
@@ -80,23 +81,34 @@ class Scheduler:
         self._asked: set[asyncio.Task[None]] = set()
         self._lookups_at_once = FIRST_LOOKUPS
         self._cursor: Cursor | None = None
+        self._looked_to = FIRST
+        self._next_look = 0.0
         self._wake = wake
         self._stopped = False
 
     def reconfigure(self, settings: Delivery) -> None:
-        """For jobs from now on; what was looked up by the old settings is looked up again."""
+        """For all that is not under way: it goes where the new routes say, and is looked up again."""
         self._settings = settings
         self._destinations.reconfigure(settings)
         self._resolved.clear()
+        jobs = self._couriers.take_waiting()
+        for lookup in self._lookups.values():
+            jobs += lookup.jobs
+            lookup.jobs = []
+        for job in jobs:
+            self._route(job)
 
     # What reception and the operator's verbs call.
 
-    def has_room(self, envelope: Envelope) -> bool:
+    def has_room(self, message: NewMessage) -> bool:
         """May this message be handed over in memory after its commit?"""
         if self._stopped:
             return False
-        domains = {recipient.domain for recipient in envelope.recipients}
-        return self.window.admits_fresh(domains, count=len(envelope.recipients), now=self._steady())
+        sender, recipients = message.envelope.sender, message.envelope.recipients
+        domains = {recipient.domain for recipient in recipients}
+        return self.window.admits_fresh(domains, count=len(recipients)) and not any(
+            self._is_parked(domain, sender, message.credential, message.stream) for domain in domains
+        )
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail, just committed; its claims are ours from here on."""
@@ -115,6 +127,8 @@ class Scheduler:
 
     def drop(self, claims: AbstractSet[Claim]) -> None:
         """An operator held or cancelled these: they are taken out of every line. What is under way ends by itself."""
+        if not claims:
+            return
         for jobs in (lookup.jobs for lookup in self._lookups.values()):
             self._drop_from(jobs, claims)
         for site in self._couriers.sites.values():
@@ -139,6 +153,7 @@ class Scheduler:
             self._wake.clear()
             await self._walk()
             await self._refill()
+            await self._expire()
             self._couriers.sweep()
             await self._pause()
 
@@ -175,25 +190,50 @@ class Scheduler:
             self._dispatch([row for row in rows if self._admit(row)])
 
     def _admit(self, row: QueuedRecipient) -> bool:
-        if self.window.is_claimed((row.message.id, row.position)):
+        if self._is_claimed(row) or self._waits_for_its_site(row):
             return False
-        if self.window.admits(row.recipient.domain, now=self._steady()):
+        if self.window.admits(row.recipient.domain):
             return True
         self.window.mark_more(row.recipient.domain)
         return False
+
+    def _is_claimed(self, row: QueuedRecipient) -> bool:
+        return self.window.is_claimed((row.message.id, row.position))
+
+    def _waits_for_its_site(self, row: QueuedRecipient) -> bool:
+        message = row.message
+        return self._is_parked(row.recipient.domain, message.sender, message.credential, message.stream)
+
+    def _is_parked(self, domain: str, sender: str, credential: str, stream: str) -> bool:
+        parked = self.window.parked(domain, now=self._steady())
+        return bool(parked) and self._way(domain, sender, credential, stream) in parked
 
     async def _refill(self) -> None:
         for domain in self.window.readable(now=self._steady(), limit=BATCH):
             if self._stopped or self.window.free <= 0:
                 return
-            limit = self.window.per_domain + self.window.claimed_of(domain)
-            marks = self.window.marks(domain)
-            rows = await self._spool.due_in(domain, until=self._now(), limit=limit)
-            self._dispatch([row for row in rows if not self.window.is_claimed((row.message.id, row.position))])
-            if len(rows) < limit:
-                self.window.all_read(domain, marks=marks)
-            else:
-                self.window.later(domain)
+            after, limit = self.window.next_page(domain), self.window.per_domain
+            rows = await self._spool.due_in(domain, after=after, until=self._now(), limit=limit)
+            self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
+            self.window.page_read(domain, last=rows[-1].cursor if rows else None)
+
+    async def _expire(self) -> None:
+        """Once a tick a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the window.
+        What is under way is left to its attempt. One report tells of all that ends of a message.
+        """
+        if self._steady() < self._next_look:
+            return
+        self._next_look = self._steady() + TICK
+        now = self._now()
+        found, self._looked_to = await self._spool.expired(after=self._looked_to, until=now, limit=BATCH)
+        over = [row for row in found if is_over(row, now)]
+        self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
+        free = [row for row in over if not self._is_claimed(row)]
+        for row in free:
+            self.window.claim(row.recipient.domain, (row.message.id, row.position))
+        for _, rows in groupby(free, key=lambda row: row.message.id):
+            ending = list(rows)
+            self._settling.expired(ending[0].message, ending)
 
     # From recipients to jobs to sites.
 
@@ -206,26 +246,25 @@ class Scheduler:
     def _route(self, job: Job) -> None:
         if not self._settling.end_expired(job):
             return
-        way = self._choose(job)
+        message = job.message
+        way = self._way(job.domain, message.sender, message.credential, message.stream)
         if isinstance(way, Discard):
             self._settling.discarded(job)
             return
-        key = _lookup_key(way, job.domain)
+        key = (way, job.domain if way is DIRECT else "")
         known = self._resolved.get(key)
         if known is not None and known[1] > self._steady():
-            self._couriers.enqueue(self._couriers.site(known[0], way), job)
+            self._couriers.enqueue(job, known[0], way)
             return
         self._look_up(key, way, job)
 
-    def _choose(self, job: Job) -> Way:
-        message = job.message
-        traits = Traits(job.domain, message.sender.rpartition("@")[2], message.credential, message.stream)
-        return self._routes().choose(traits)
+    def _way(self, domain: str, sender: str, credential: str, stream: str) -> Way:
+        return self._routes().choose(Traits(domain, sender.rpartition("@")[2], credential, stream))
 
-    def _look_up(self, key: LookupKey, way: Direct | Smarthost, job: Job) -> None:
+    def _look_up(self, key: LookupKey, hop: Hop, job: Job) -> None:
         lookup = self._lookups.get(key)
         if lookup is None:
-            lookup = self._lookups[key] = Lookup(way, job.domain)
+            lookup = self._lookups[key] = Lookup(hop, job.domain)
             self._unasked.append(key)
             self._ask()
         lookup.jobs.append(job)
@@ -250,9 +289,8 @@ class Scheduler:
         match resolution:
             case Destination():
                 self._remember(key, resolution)
-                site = self._couriers.site(resolution, lookup.way)
                 for job in lookup.jobs:
-                    self._couriers.enqueue(site, job)
+                    self._couriers.enqueue(job, resolution, lookup.hop)
             case Undeliverable():
                 for job in lookup.jobs:
                     self._settling.undeliverable(job, resolution)
@@ -261,8 +299,8 @@ class Scheduler:
                     self._settling.unreached(job, detail)
 
     async def _resolve(self, lookup: Lookup) -> Resolution:
-        if isinstance(lookup.way, Smarthost):
-            return await self._destinations.of_smarthost(lookup.way.host, lookup.way.port, login=lookup.way.login)
+        if isinstance(lookup.hop, Smarthost):
+            return await self._destinations.of_smarthost(lookup.hop.host, lookup.hop.port, login=lookup.hop.login)
         return await self._destinations.of_domain(lookup.domain)
 
     def _remember(self, key: LookupKey, destination: Destination) -> None:
@@ -270,10 +308,6 @@ class Scheduler:
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)
-
-
-def _lookup_key(way: Direct | Smarthost, domain: str) -> LookupKey:
-    return (way.host, way.login, way.port) if isinstance(way, Smarthost) else (domain, "", 0)
 
 
 def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:

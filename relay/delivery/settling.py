@@ -70,16 +70,16 @@ class Settling:
         self._tasks = tasks
 
     def end_expired(self, job: Job) -> bool:
-        """Ends the recipients that are past their expiry; whether any is left to attempt.
-
-        A last attempt is due exactly at the expiry and still made; what was due before and had to wait for us is not.
-        """
+        """Ends the recipients that are past their expiry; whether any is left to attempt."""
         now = self._now()
-        over = [each for each in job.recipients if _is_over(each, now)]
+        over = [each for each in job.recipients if is_over(each, now)]
         if over:
-            self.settle(job.message, [self.judge.expired(each) for each in over])
-            job.recipients = [each for each in job.recipients if not _is_over(each, now)]
+            self.expired(job.message, over)
+            job.recipients = [each for each in job.recipients if not is_over(each, now)]
         return bool(job.recipients)
+
+    def expired(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient]) -> None:
+        self.settle(message, [self.judge.expired(each) for each in recipients])
 
     def discarded(self, job: Job) -> None:
         self.settle(job.message, [self.judge.discarded(each) for each in job.recipients])
@@ -131,6 +131,7 @@ class Settling:
     async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
         await self._spool.give_back(recipients)
         self._end(recipients)
+        self._window.mark_all({each.recipient.domain for each in recipients})
 
     async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
         reports = await self._reports_owed(message, judgements)
@@ -219,6 +220,9 @@ def _told(judgement: Judgement) -> Told:
     )
 
 
-def _is_over(recipient: QueuedRecipient, now: float) -> bool:
+def is_over(recipient: QueuedRecipient, now: float) -> bool:
+    """Past its expiry. A last attempt is due exactly then and still made; what was due before and had to wait for us is
+    not.
+    """
     waited = recipient.due_at < recipient.expires_at
     return now >= recipient.expires_at and (waited or now > recipient.expires_at + LATE)

@@ -1,57 +1,69 @@
 """delivery.site: what waits for one site and what is open to it. Bookkeeping without IO.
 
-A site is all domains that share one set of MX hosts, or one smarthost: limits and connections belong to it, a
-transaction to one domain. Turns go round credentials and streams, so that one application's campaign does not stand
-before another's password reset: a job waits for at most one job of every other.
+A site is all domains that share one set of MX hosts, or one smarthost as a route describes it: limits and connections
+belong to it, a transaction to one domain. Turns go round credentials and streams, so that one application's campaign
+does not stand before another's password reset: a job waits for at most one job of every other.
 """
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from relay.config.rules import Profile
-from relay.delivery.destination import Destination
+from relay.delivery.destination import NOWHERE_YET, Destination
 from relay.delivery.governor import Governor
-from relay.delivery.routing import Smarthost
+from relay.delivery.routing import Hop
 from relay.smtpclient import Connection
 from relay.spool import QueuedMessage, QueuedRecipient
 
 Turn = tuple[str, str]
+SiteKey = tuple[str, Hop]
 
 
 @dataclass(slots=True)
 class Job:
     """Recipients of one message in one domain: what one transaction carries.
 
-    tried: addresses whose session broke in this attempt.
+    destination: once it is looked up. tried: addresses whose session broke in this attempt, and how.
     """
 
     message: QueuedMessage
     domain: str
     recipients: list[QueuedRecipient]
-    tried: list[str] = field(default_factory=list)
+    destination: Destination = NOWHERE_YET
+    tried: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Line:
-    """An open connection and how it has been used. idle_since: POSIX seconds."""
+    """An open connection and how it has been used. destination: what it was opened for. idle_since: POSIX seconds."""
 
     connection: Connection
+    destination: Destination
     messages: int = 0
     idle_since: float = 0.0
+
+    def suits(self, destination: Destination) -> bool:
+        """RFC 5321 5.1: a domain's best hosts come first, also where its site has a connection to another. One that
+        was opened after the same best hosts gave no session will do.
+        """
+        if destination is self.destination:
+            return True
+        best = destination.best
+        return self.connection.endpoint.name in best or self.destination.best == best
 
 
 @dataclass(slots=True)
 class Site:
-    """destination: the newest that DNS gave. smarthost: None for MX hosts. couriers: at work now.
+    """host: one of its hosts, which tells its profile. couriers: at work now.
 
     starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this
     moment. idle: open, not at work.
     """
 
     name: str
-    destination: Destination
+    hop: Hop
+    host: str
     governor: Governor
-    smarthost: Smarthost | None = None
     couriers: int = 0
     starting: int = 0
     waits_for_limit: bool = False
@@ -59,6 +71,11 @@ class Site:
     last_error: str = ""
     _turns: OrderedDict[Turn, deque[Job]] = field(default_factory=OrderedDict)
     _waiting: int = 0
+
+    @property
+    def key(self) -> SiteKey:
+        """Two routes to one host that demand different security or logins have sites of one name."""
+        return (self.name, self.hop)
 
     @property
     def profile(self) -> Profile:

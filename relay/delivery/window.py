@@ -3,32 +3,45 @@
 Memory must not grow with the queue, so a worker holds at most `capacity` recipients; the rest waits on disk. A claim
 is an entry here and nothing else: the spool has one owner, and after a crash everything unsettled is due again.
 
-The invariant that makes one walk over the due index enough: every due recipient on disk is either claimed here or its
-domain is marked `more`, and a domain so marked is read again once it has room and is not parked. One domain may fill
-at most `per_domain` of the window, so that a domain that never answers leaves room for the others; fresh mail, which
-is handed over in memory, may use a quarter on top, so that a window full of old trouble does not make new mail wait.
+The invariant that makes one walk over the due index enough: every due recipient on disk lies ahead of the walk, or is
+claimed here, or its domain is marked `more` and will be read again, or it goes a way that is parked for its domain,
+and the domain is read again when that ends. A domain is read page by page, as it has room, from its first due
+recipient to its last: what waits for a parked way is passed over, and does not stand before what goes another.
+
+One domain may fill at most `per_domain` of the window, so that a domain that never answers leaves room for the others;
+fresh mail, which is handed over in memory, may use a quarter on top, so that a window full of old trouble does not make
+new mail wait.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
-from relay.spool import QueuedRecipient
+from relay.delivery.routing import Hop, Way
+from relay.spool import Cursor, QueuedRecipient
 
 Claim = tuple[str, int]
 
 
 @dataclass(slots=True)
 class Domain:
-    """claimed: recipients in memory. more: due ones are on disk. parked_until: POSIX seconds; 0 when not parked.
+    """claimed: recipients in memory. more: due ones are on disk. parked: ways whose site does not answer, and until
+    when (POSIX seconds that never jump) nothing that goes them is read.
 
-    marks: how often `more` was said. urged: an operator wants it tried, whatever its site's trouble.
+    read_to: where the next page begins, None at the first. marks: how often `more` was said, and how often before the
+    first page was read. urged: an operator wants it tried, whatever its site's trouble.
     """
 
     claimed: int = 0
     more: bool = False
-    parked_until: float = 0.0
+    parked: dict[Hop, float] = field(default_factory=dict)
+    read_to: Cursor | None = None
     marks: int = 0
+    marks_read: int = 0
     urged: bool = False
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.claimed or self.more or self.parked)
 
 
 class Window:
@@ -37,7 +50,7 @@ class Window:
         self.per_domain = max(100, capacity // 20)
         self._claims: set[Claim] = set()
         self._domains: dict[str, Domain] = {}
-        self._more: dict[str, None] = {}  # an ordered set: domains take turns at being read again
+        self._to_read: dict[str, None] = {}  # an ordered set of those with `more` or `parked`: they take turns
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -49,26 +62,32 @@ class Window:
     def is_claimed(self, claim: Claim) -> bool:
         return claim in self._claims
 
-    def admits_fresh(self, domains: Iterable[str], *, count: int, now: float) -> bool:
-        """May mail that is being accepted be handed over in memory?"""
+    def admits_fresh(self, domains: Iterable[str], *, count: int) -> bool:
+        """Has it room for mail that is being accepted?"""
         if len(self._claims) + count > self.capacity + self.capacity // 4:
             return False
-        return all(self._admits_fresh(domain, now) for domain in domains)
+        return all(self._admits_fresh(domain) for domain in domains)
 
-    def _admits_fresh(self, domain: str, now: float) -> bool:
+    def _admits_fresh(self, domain: str) -> bool:
         """Half of a backlogged domain's room is for what is on disk, so that neither starves."""
         state = self._domains.get(domain)
         if state is None:
             return True
-        room = self.per_domain // 2 if state.more else self.per_domain
-        return state.claimed < room and state.parked_until <= now
+        return state.claimed < (self.per_domain // 2 if state.more else self.per_domain)
 
-    def admits(self, domain: str, *, now: float) -> bool:
-        """Has the domain room, is it not parked, and is nothing older of it waiting on disk?"""
+    def admits(self, domain: str) -> bool:
+        """Has the domain room, and is nothing older of it waiting on disk?"""
         state = self._domains.get(domain)
         if state is None:
             return True
-        return state.claimed < self.per_domain and state.parked_until <= now and not state.more
+        return state.claimed < self.per_domain and not state.more
+
+    def parked(self, domain: str, *, now: float) -> Collection[Way]:
+        """The ways that nothing of the domain goes now."""
+        state = self._domains.get(domain)
+        if state is None or not state.parked:
+            return ()
+        return [way for way, until in state.parked.items() if until > now]
 
     def claim(self, domain: str, claim: Claim) -> None:
         self._claims.add(claim)
@@ -84,8 +103,7 @@ class Window:
         self._claims.remove(claim)
         state = self._domains[domain]
         state.claimed -= 1
-        if not state.claimed and not state.more:
-            del self._domains[domain]
+        self._tidy(domain, state)
 
     def forget(self, recipients: Iterable[QueuedRecipient]) -> None:
         """Settled or given back: there is room again."""
@@ -93,27 +111,31 @@ class Window:
             self.release(each.recipient.domain, (each.message.id, each.position))
 
     def mark_all(self, domains: Iterable[str]) -> None:
-        """Recipients of these domains became due on disk behind the walk."""
+        """Recipients of these domains became due on disk. With a way parked only the walk tells what waits for it."""
         for domain in domains:
-            self.mark_more(domain)
+            state = self._domains.get(domain)
+            if state is None or not state.parked:
+                self.mark_more(domain)
 
     def mark_more(self, domain: str) -> None:
         """Due recipients of the domain are on disk and not here."""
-        state = self._domains.setdefault(domain, Domain())
+        self._mark(domain, self._domains.setdefault(domain, Domain()))
+
+    def _mark(self, domain: str, state: Domain) -> None:
         state.more = True
         state.marks += 1
-        self._more[domain] = None
+        self._to_read[domain] = None
 
-    def park(self, domain: str, *, until: float) -> None:
-        """Nothing of the domain is read before `until`: its site does not answer. What waits stays on disk."""
-        self.mark_more(domain)
-        self._domains[domain].parked_until = until
+    def park(self, domain: str, hop: Hop, *, until: float) -> None:
+        """Nothing of the domain that goes this way is read before `until`. What waits stays on disk."""
+        self._domains.setdefault(domain, Domain()).parked[hop] = until
+        self._to_read[domain] = None
 
     def urge(self, domain: str) -> None:
         """An operator wants it read and tried now."""
         self.mark_more(domain)
         state = self._domains[domain]
-        state.parked_until = 0.0
+        state.parked.clear()
         state.urged = True
 
     def take_urge(self, domain: str) -> bool:
@@ -124,37 +146,46 @@ class Window:
         state.urged = False
         return True
 
-    def marks(self, domain: str) -> int:
-        """To be given to `all_read`, from before the reading."""
-        state = self._domains.get(domain)
-        return state.marks if state else 0
-
-    def all_read(self, domain: str, *, marks: int) -> None:
-        """Every due recipient of the domain is claimed, but for what was marked since."""
-        state = self._domains.get(domain)
-        if state is None or state.marks != marks:
-            return
-        self._more.pop(domain, None)
-        state.more = False
-        if not state.claimed:
-            del self._domains[domain]
-
-    def later(self, domain: str) -> None:
-        """The domain had its turn at being read; the others come first now."""
-        self._more.pop(domain, None)
-        self._more[domain] = None
-
     def readable(self, *, now: float, limit: int) -> list[str]:
         """Domains with more on disk and room for it here, in turn."""
         found = []
-        for domain in self._more:
+        for domain in self._to_read:
             state = self._domains[domain]
-            if state.parked_until <= now and state.claimed <= self.per_domain // 2:
+            self._unpark(domain, state, now)
+            if state.more and state.claimed <= self.per_domain // 2:
                 found.append(domain)
                 if len(found) >= limit:
                     break
         return found
 
-    def claimed_of(self, domain: str) -> int:
+    def _unpark(self, domain: str, state: Domain, now: float) -> None:
+        over = [hop for hop, until in state.parked.items() if until <= now]
+        for hop in over:
+            del state.parked[hop]
+        if over:
+            self._mark(domain, state)
+
+    def next_page(self, domain: str) -> Cursor | None:
+        """After which the domain is to be read next; None: from its first due recipient."""
+        state = self._domains[domain]
+        if state.read_to is None:
+            state.marks_read = state.marks
+        return state.read_to
+
+    def page_read(self, domain: str, *, last: Cursor | None) -> None:
+        """What was on it is claimed here or goes a parked way; the other domains come first now. last: of its
+        recipients, None when it had none: a short page may have lost some that were settled while it was read.
+        """
         state = self._domains.get(domain)
-        return state.claimed if state else 0
+        if state is None:
+            return
+        state.read_to = last
+        state.more = last is not None or state.marks != state.marks_read
+        self._to_read.pop(domain, None)
+        if state.more or state.parked:
+            self._to_read[domain] = None
+        self._tidy(domain, state)
+
+    def _tidy(self, domain: str, state: Domain) -> None:
+        if state.is_idle:
+            del self._domains[domain]

@@ -54,7 +54,7 @@ class Submitted:
 class Delivery(Protocol):
     """The scheduler, as reception sees it."""
 
-    def has_room(self, envelope: Envelope) -> bool:
+    def has_room(self, message: NewMessage) -> bool:
         """May this message be handed over in memory?"""
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
@@ -201,7 +201,7 @@ class Reception:
         return tuple(each for each in recipients if each not in suppressed), suppressed
 
     async def _accept(self, message: NewMessage) -> None:
-        hand_over = not message.held and self._delivery.has_room(message.envelope)
+        hand_over = not message.held and self._delivery.has_room(message)
         started = self._now()
         fresh = await self._spool.accept(message, hand_over=hand_over)
         self._metrics.accepted(

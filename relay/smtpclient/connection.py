@@ -4,7 +4,7 @@
 politely, `close` at once. A connection is usable until anything at all goes wrong with it, be it idle or at work: the
 server leaves, says 421, or sends what was not asked for. Then `failure` says what it was. One transaction at a time.
 
-A transaction that is cancelled cuts the connection, for nobody knows how far it went.
+A transaction that is cancelled cuts the connection; `interrupted` tells what was known of it by then.
 """
 
 from relay.config.models import DeliveryTimeouts
@@ -29,7 +29,8 @@ class Connection:
 
     extensions: what the server offers, keyword in upper case → parameters. tls: "" for clear text, else as the
     journal keeps it ("TLSv1.3 verified", "TLSv1.3 unverified: self-signed certificate"). local_address: what we are
-    seen as sending from, before any NAT. messages: transactions begun.
+    seen as sending from, before any NAT. messages: transactions begun. interrupted: None but after a transaction that
+    was cancelled.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Connection:
         "endpoint",
         "extensions",
         "greeting",
+        "interrupted",
         "local_address",
         "messages",
         "tls",
@@ -53,6 +55,7 @@ class Connection:
         self.tls = opened.tls
         self.local_address: str = opened.transport.get_extra_info("sockname")[0]
         self.messages = 0
+        self.interrupted: TransactionResult | None = None
         self._timeouts = timeouts
         self._pipelining = "PIPELINING" in opened.extensions
         self._wire = Wire.take_over(opened.transport)
@@ -84,6 +87,7 @@ class Connection:
             result = await exchange.run()
         except BaseException:
             self._wire.fail("cut in the middle of a transaction")
+            self.interrupted = exchange.result(self._wire.failure)
             raise
         finally:
             self._busy = False

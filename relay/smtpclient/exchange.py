@@ -9,7 +9,8 @@ A transaction that ended before its content leaves the server with an envelope, 
 SIZE for the next MAIL): the next one begins with RSET, so that nobody waits for its reply now.
 
 The server must not answer content before its end; one that refuses early has refused, one that accepts early has lost
-its place. Anything that does not answer the command it should breaks the session and is nobody's bounce.
+its place. Anything that does not answer the command it should breaks the session and is nobody's bounce: no refusal of
+the transaction is believed then, for it may have answered another command. A message that was taken was taken.
 """
 
 import asyncio
@@ -74,8 +75,19 @@ class Exchange:
             await self._run()
         except Broken as broken:
             failure = str(broken)
+        if self._wire.desynced:
+            failure = self._wire.failure
+            self._disbelieve_refusals()
+        return self.result(failure)
+
+    def result(self, failure: str) -> TransactionResult:
+        """What is known by now."""
         recipients = tuple(self.recipients)
         return TransactionResult(self.mail, recipients, self.final, self._ended_at(), failure, self.dot_sent)
+
+    def _disbelieve_refusals(self) -> None:
+        self.mail, self.final = _if_positive(self.mail), _if_positive(self.final)
+        self.recipients = [_if_positive(reply) for reply in self.recipients]
 
     async def _run(self) -> None:
         self.must_reset = True
@@ -221,7 +233,7 @@ class Exchange:
         return self._stage
 
     def _break(self, text: str) -> None:
-        self._wire.fail(text)
+        self._wire.fail_desynced(text)
         raise Broken(text)
 
 
@@ -232,6 +244,10 @@ def _commands(transaction: Transaction) -> list[bytes]:
     if octets.count(b"\r") != len(commands) or octets.count(b"\n") != len(commands) or b"\0" in octets:
         raise ValueError("an address or parameter with CR, LF or NUL would be another command")
     return commands
+
+
+def _if_positive(reply: Reply | None) -> Reply | None:
+    return reply if reply is not None and reply.is_positive else None
 
 
 def _unreadable(path: Path, what: object) -> SpoolError:

@@ -52,9 +52,9 @@ class TransactionResult:
     """What the server said.
 
     mail: to MAIL. recipients: to each RCPT, in order; all None when MAIL was refused. final: to the dot, or to DATA
-    where that was refused. None: no reply came, or the command was not sent. stage: the command whose reply ended the
-    transaction, or at which it broke. failure: "" or what broke, in words; the connection is then closed. dot_sent:
-    the end of the content has been handed to the socket.
+    where that was refused. None: no reply came that can be believed, or the command was not sent. stage: the command
+    whose reply ended the transaction, or at which it broke. failure: "" or what broke, in words; the connection is
+    then closed. dot_sent: the end of the content has been handed to the socket.
     """
 
     mail: Reply | None
@@ -72,6 +72,8 @@ class TransactionResult:
     @property
     def decided(self) -> bool:
         """Every recipient has a reply of its own, of MAIL's, or of the end."""
-        if self.final is not None or (self.mail is not None and not self.mail.is_positive):
+        if self.mail is not None and not self.mail.is_positive:
             return True
+        if self.final is not None:
+            return None not in self.recipients
         return all(reply is not None and not reply.is_positive for reply in self.recipients)

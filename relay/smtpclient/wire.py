@@ -2,10 +2,10 @@
 time.
 
 The wire knows how many replies the server owes. A reply that nobody asked for, octets that are no reply, a line or
-reply without end: after any of these it is unknown which reply answers which command, so the wire breaks: `failure`
-says why, the transport is cut, and every later call raises `Broken`. Replies that came before are still handed out.
-So it is with 421 and with a lost connection, whether something was awaited or the session was idle (RFC 5321 3.8: a
-server may close at any time).
+reply without end: after any of these it is unknown which reply answers which command, also of those that came before.
+The wire is `desynced` and breaks: `failure` says why, the transport is cut, and every later call raises `Broken`.
+Replies that came before are still handed out. 421 and a lost connection break it too, whether something was awaited or
+the session was idle (RFC 5321 3.8: a server may close at any time), but what was said before them stays said.
 
 One timer serves all waits: a wait only moves the deadline, and the timer, when it goes off too early, sets itself
 again. `asyncio.timeout` per reply would take longer than the rest of a transaction's waiting.
@@ -39,11 +39,13 @@ class Wire(asyncio.Protocol):
         "_replies",
         "_transport",
         "_waiter",
+        "desynced",
         "failure",
     )
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.failure = ""
+        self.desynced = False
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._parser = ReplyParser()
@@ -71,15 +73,17 @@ class Wire(asyncio.Protocol):
         self._transport.write(octets)
 
     async def reply(self, *, within: float) -> Reply:
-        """The next reply. within: seconds from now."""
+        """The next reply. within: seconds from now until the whole of it has come."""
+        deadline = self._loop.time() + within
         while not self._replies:
-            await self._wait(within)
+            await self._wait(deadline, within)
         return self._replies.popleft()
 
     async def drain(self, *, within: float) -> None:
         """Until the transport takes more, or a reply has come."""
+        deadline = self._loop.time() + within
         while self._paused and not self._replies:
-            await self._wait(within)
+            await self._wait(deadline, within)
 
     @property
     def has_reply(self) -> bool:
@@ -93,17 +97,23 @@ class Wire(asyncio.Protocol):
         self._transport.abort()
         self._wake()
 
+    def fail_desynced(self, text: str) -> None:
+        """Break the session since it is unknown which reply answers which command."""
+        if not self.failure:
+            self.desynced = True
+            self.fail(text)
+
     def close(self) -> None:
         """End in peace: what was written is still sent."""
         if not self.failure:
             self.failure = "closed by us"
             self._transport.close()
 
-    async def _wait(self, within: float) -> None:
+    async def _wait(self, deadline: float, within: float) -> None:
         if self.failure:
             raise Broken(self.failure)
         self._limit = within
-        self._deadline = self._loop.time() + within
+        self._deadline = deadline
         if self._deadline < self._alarm_at:
             self._set_alarm()
         self._waiter = self._loop.create_future()
@@ -139,14 +149,14 @@ class Wire(asyncio.Protocol):
         try:
             replies = self._parser.feed(data)
         except ReplyError as error:
-            self.fail(str(error))
+            self.fail_desynced(str(error))
             return
         for reply in replies:
             self._take(reply)
         if self._parser.failure:
-            self.fail(self._parser.failure)  # garbage behind the replies: nobody knows what comes next
+            self.fail_desynced(self._parser.failure)  # garbage behind the replies: nobody knows what comes next
         if self._parser.pending and not self._owed:
-            self.fail("the server sent what was not asked for")
+            self.fail_desynced("the server sent what was not asked for")
         self._wake()
 
     def _take(self, reply: Reply) -> None:
@@ -154,7 +164,7 @@ class Wire(asyncio.Protocol):
             self._owed -= 1
             self._replies.append(reply)
         elif reply.code != _SERVICE_CLOSING:
-            self.fail(f"the server sent a reply to nothing: {reply}")
+            self.fail_desynced(f"the server sent a reply to nothing: {reply}")
         if reply.code == _SERVICE_CLOSING:
             self.fail(f"the server ended the session: {reply}")
 

@@ -13,7 +13,7 @@ from relay.spool.reader import SpoolReader
 from relay.spool.recovery import refuse_foreign, shards_in
 from relay.spool.replacing import Recovery, recover_shard
 from relay.spool.salvage import Fragment, Salvaged
-from relay.spool.spool import Spool
+from relay.spool.spool import FIRST, Spool
 from relay.spool.steps import Step
 from relay.spool.values import (
     Change,
@@ -34,6 +34,7 @@ from relay.spool.values import (
 from relay.spool.verifying import Damage, Verified, verify
 
 __all__ = [
+    "FIRST",
     "INLINE_OCTETS",
     "Change",
     "Content",

@@ -22,7 +22,7 @@ from relay.spool.content import StoredContent
 from relay.spool.numbering import first_at, number_of
 from relay.spool.outbox import Outbox, unpacked
 from relay.spool.rows import Row
-from relay.spool.stored import Found
+from relay.spool.stored import Found, Key
 from relay.spool.values import Cursor, DomainTotal, QueuedRecipient, QueueEntry, Selection, Status, StatusTotal, Totals
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ T = TypeVar("T")
 # Not an inner join: a recipient whose message cannot be found any more is damage to be told of, not to be left out.
 _ITS_MESSAGE = "LEFT JOIN message m ON m.number = r.message"
 _START: Cursor = (float("-inf"), 0, 0)
+_END: Key = (2**62, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,32 @@ def in_doubt(*, limit: int, shard: int) -> Query[Found]:
         f" WHERE r.status = {rows.DOUBTFUL} ORDER BY r.message, r.position LIMIT ?"
     )
     return Query(sql, (limit,), partial(stored.queued_recipients, shard=shard))
+
+
+def end_of_slice(after: Key, *, length: int) -> Query[Key | None]:
+    """The key so many recipients further on; None when there are not so many."""
+    sql = (
+        "SELECT message, position FROM recipient WHERE (message, position) > (?, ?)"
+        " ORDER BY message, position LIMIT 1 OFFSET ?"
+    )
+    return Query(sql, (*after, length - 1), _key)
+
+
+def _key(found: list[Row]) -> Key | None:
+    return (found[0][0], found[0][1]) if found else None
+
+
+def expired(*, after: Key, to: Key | None, until: float, limit: int, shard: int) -> Query[Found]:
+    """In a slice of the queue, those to be delivered whose expiry was before `until`. No index: it would cost every
+    deferral more than looking at a slice now and then.
+    """
+    sql = (
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r {_ITS_MESSAGE}"
+        " WHERE (r.message, r.position) > (?, ?) AND (r.message, r.position) <= (?, ?)"
+        f" AND r.status IN ({rows.FRESH}, {rows.QUEUED}) AND r.expires_at <= ?"
+        " ORDER BY r.message, r.position LIMIT ?"
+    )
+    return Query(sql, (*after, *(to or _END), until, limit), partial(stored.queued_recipients, shard=shard))
 
 
 def content(message_id: str, *, shard: int, directory: Path) -> Query[StoredContent | None]:

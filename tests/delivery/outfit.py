@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +19,7 @@ from relay.mail.suppression import Strike, Suppression
 from relay.metrics import Metrics
 from relay.reception import Signing
 from relay.resolver import Resolver
-from relay.server.plan import read_plan
+from relay.server.plan import Current, read_plan
 from relay.server.shard import Common, Shard
 from relay.smtpclient import TlsContexts
 from relay.spool import Content, NewMessage, Selection, Spool
@@ -35,47 +34,25 @@ OWN = Machine(frozenset({"relay.example.com"}), frozenset(), prefers_ipv6=False)
 class Outfit:
     """`events` has all that happened, in order, as it is recorded."""
 
-    def __init__(self, shard: Shard, spool: Spool, metrics: Metrics) -> None:
+    def __init__(self, shard: Shard, spool: Spool, metrics: Metrics, current: Current) -> None:
         self.shard = shard
         self.spool = spool
         self.metrics = metrics
-        self._running: asyncio.Task[None] | None = None
+        self._current = current
+
+    def reload(self, settings: Config) -> None:
+        self._current.plan = read_plan(settings, simulator_port=0)
+        self.shard.reconfigure()
 
     async def submit(self, *recipients: str | Recipient, body: bytes = b"hello\r\n", **changes: Any) -> str:
         """Accept a message as reception does. changes: fields of NewMessage or Envelope."""
-        owed = tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients)
-        envelope = Envelope(
-            sender=changes.pop("sender", "app@sender.example"),
-            recipients=owed,
-            **{
-                name: changes.pop(name)
-                for name in ("body_type", "smtputf8", "ret", "envid")
-                if name in changes and name != "body_type"
-            },
-        )
-        if "body_type" in changes:
-            envelope = replace(envelope, body=changes.pop("body_type"))
-        message_id = self.spool.next_id()
-        content = Content(HEAD, body)
-        message = NewMessage(
-            id=message_id,
-            accepted_at=changes.pop("accepted_at", time.time()),
-            expires_at=changes.pop("expires_at", time.time() + 3600),
-            credential=changes.pop("credential", "app"),
-            stream=changes.pop("stream", "transactional"),
-            sender_domain="sender.example",
-            envelope=envelope,
-            content=content,
-            size=content.size,
-            header_from="app@sender.example",
-            **changes,
-        )
-        fresh = await self.spool.accept(message, hand_over=self.shard.scheduler.has_room(envelope))
+        new = message(self.spool, *recipients, body=body, **changes)
+        fresh = await self.spool.accept(new, hand_over=self.shard.scheduler.has_room(new))
         if fresh:
             self.shard.scheduler.hand_over(fresh)
-        elif not message.held:
-            self.shard.scheduler.stored({each.domain for each in owed})
-        return message_id
+        elif not new.held:
+            self.shard.scheduler.stored({each.domain for each in new.envelope.recipients})
+        return new.id
 
     async def events(self) -> list[Event]:
         return [event for _, event in await self.spool.events(limit=100_000)]
@@ -99,6 +76,30 @@ class Outfit:
 
     async def left(self) -> int:
         return await self.spool.count(Selection())
+
+
+def message(spool: Spool, *recipients: str | Recipient, body: bytes = b"hello\r\n", **changes: Any) -> NewMessage:
+    """As reception makes it. changes: fields of NewMessage or Envelope."""
+    envelope = Envelope(
+        sender=changes.pop("sender", "app@sender.example"),
+        recipients=tuple(each if isinstance(each, Recipient) else Recipient(each) for each in recipients),
+        body=changes.pop("body_type", "7BIT"),
+        **{name: changes.pop(name) for name in ("smtputf8", "ret", "envid") if name in changes},
+    )
+    content = Content(HEAD, body)
+    return NewMessage(
+        id=spool.next_id(),
+        accepted_at=changes.pop("accepted_at", time.time()),
+        expires_at=changes.pop("expires_at", time.time() + 3600),
+        credential=changes.pop("credential", "app"),
+        stream=changes.pop("stream", "transactional"),
+        sender_domain="sender.example",
+        envelope=envelope,
+        content=content,
+        size=content.size,
+        header_from="app@sender.example",
+        **changes,
+    )
 
 
 def config(spool: Path, *, port: int = 25, nameserver: str = "127.0.0.1:9", **tables: Any) -> Config:
@@ -125,12 +126,12 @@ async def outfit(
     metrics = Metrics(streams=("transactional", "bulk"))
     log = Log(Output(settings.log.file or Path("/dev/null")), now=time.time)
     random = Random(1)
-    plan = read_plan(settings, simulator_port=0)
+    current = Current(read_plan(settings, simulator_port=0))
     spool = await Spool.open(settings.server.spool, shard=0, now=now)
     try:
         async with asyncio.TaskGroup() as tasks:
             common = Common(
-                plan=lambda: plan,
+                plan=lambda: current.plan,
                 signing=Signing(KeyRing(), now=now),
                 authorize=lambda credential, header: None,
                 suppressed=lambda recipient, credential: None,
@@ -148,7 +149,7 @@ async def outfit(
             )
             shard = Shard(spool, common=common, share=share)
             running = tasks.create_task(shard.scheduler.run())
-            yield Outfit(shard, spool, metrics)
+            yield Outfit(shard, spool, metrics, current)
             await shard.drain(seconds=1.0)
             running.cancel()
     finally:

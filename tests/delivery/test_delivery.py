@@ -1,6 +1,5 @@
 """From the spool to a receiving server and back: every way a recipient can end."""
 
-import asyncio
 import json
 import time
 from email import message_from_bytes
@@ -14,7 +13,7 @@ from relay.mail.event import Kind
 from relay.mail.suppression import Cause, Suppression
 from relay.spool import INLINE_OCTETS, Selection, Status
 from tests.delivery.outfit import config, kinds, outfit
-from tests.peers.mx import Act, Mx, Peer, ScriptedMx, until
+from tests.peers.mx import Act, HesitantMx, Mx, ScriptedMx, until
 
 SOON = {"retry": {"ladder": ["50ms"], "jitter": 0}}
 NOT_NOW = {"retry": {"ladder": ["1h"]}}
@@ -136,6 +135,37 @@ async def test_each_recipient_of_a_transaction_ends_by_itself(nameserver: str, t
             (suppression,) = await relay.suppressions()
             assert suppression.address == "b@dest.example"
             assert len(mx.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        pytest.param(
+            {"MAIL": b"250 ok\r\n250 ok\r\n", "RCPT": [b"550 5.1.1 no such user\r\n", b"250 ok\r\n"]},
+            Kind.DEFERRED,
+            id="one reply too many, so that each refusal seems to be the next one's",
+        ),
+        pytest.param(
+            {"RCPT": [b"550 5.1.1 no such user\r\n", b"what?\r\n"]}, Kind.DEFERRED, id="garbage after a refusal"
+        ),
+        pytest.param(
+            {"RCPT": [b"550 5.1.1 no such user\r\n", b"250 ok\r\n"], "END": b"what?\r\n"},
+            Kind.UNKNOWN,
+            id="garbage after the dot",
+        ),
+    ],
+)
+async def test_a_server_that_has_lost_its_place_bounces_nobody(
+    answers: dict[str, Any], kind: Kind, nameserver: str, tmp_path: Path
+) -> None:
+    async with ScriptedMx(Mx(answers)) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)
+        async with outfit(settings) as relay:
+            await relay.submit("a@dest.example", "b@dest.example")
+            for recipient in ("a@dest.example", "b@dest.example"):
+                await relay.until(recipient, kind)
+                assert kinds(await relay.of(recipient)) == [kind]
+            assert await relay.suppressions() == []
 
 
 async def test_domains_of_a_site_share_a_connection_and_never_a_transaction(nameserver: str, tmp_path: Path) -> None:
@@ -276,6 +306,41 @@ async def test_what_was_never_attempted_expires_with_a_report(nameserver: str, t
         assert b"4.4.7" in mx.messages[0].content
 
 
+async def test_what_waits_for_a_site_in_trouble_expires_in_time_with_one_report(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = Mx()
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("first@dead.example")
+        await relay.until("first@dead.example", Kind.DEFERRED)
+        owed = ["a@dead.example", "b@dead.example"]
+        await relay.submit(*owed, sender="back@other.example", expires_at=time.time() + 0.2)
+        for recipient in owed:
+            assert "never attempted" in (await relay.until(recipient, Kind.EXPIRED)).detail
+        await relay.until("back@other.example", Kind.DELIVERED)
+        assert len(mx.messages) == 1
+
+
+async def test_what_waits_for_its_turn_expires_in_time(nameserver: str, tmp_path: Path) -> None:
+    mx = HesitantMx()
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        for number in range(2):
+            await relay.submit(f"ahead{number}@dest.example")
+        await mx.asked.wait()
+        await relay.submit("x@dest.example", sender="", expires_at=time.time() + 0.2)
+        await relay.until("x@dest.example", Kind.EXPIRED)
+        mx.may_answer.set()
+        for number in range(2):
+            await relay.until(f"ahead{number}@dest.example", Kind.DELIVERED)
+        assert len(mx.messages) == 2
+
+
 async def test_a_last_attempt_is_made_at_expiry(nameserver: str, tmp_path: Path) -> None:
     mx = Mx({"RCPT": b"451 4.2.0 later\r\n"})
     async with (
@@ -391,20 +456,6 @@ async def test_what_is_cancelled_while_it_is_being_sent_ends_no_worker(
         assert await relay.of("app@sender.example") == []
 
 
-class HesitantMx(Mx):
-    """Answers to the first final dot only when told."""
-
-    def __init__(self, answers: dict[str, bytes]) -> None:
-        super().__init__(answers)
-        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
-
-    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
-        if verb == "END":
-            self.asked.set()
-            await self.may_answer.wait()
-        return await super()._answer(peer, verb, default)
-
-
 async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(nameserver: str, tmp_path: Path) -> None:
     stalling = Mx({"GREETING": Act.STALL})
     async with (
@@ -416,6 +467,33 @@ async def test_what_was_under_way_at_a_crash_is_delivered_by_the_next_owner(name
     async with ScriptedMx(mx) as server, outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay:
         await relay.until("x@dest.example", Kind.DELIVERED)
         assert len(mx.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("unknown_outcome", "ends"),
+    [
+        pytest.param("retry", [Kind.UNKNOWN, Kind.DELIVERED], id="and is tried again"),
+        pytest.param("end", [Kind.UNKNOWN], id="and ends where it is sent at most once"),
+    ],
+)
+async def test_what_a_drain_cuts_after_the_dot_is_journaled_as_unknown(
+    unknown_outcome: str, ends: list[Kind], nameserver: str, tmp_path: Path
+) -> None:
+    mx = HesitantMx({"RCPT": [b"250 ok\r\n", b"550 5.1.1 no such user\r\n"]})
+    async with ScriptedMx(mx) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=SOON)
+        async with outfit(settings) as relay:
+            await relay.submit("x@dest.example", "y@dest.example", sender="", unknown_outcome=unknown_outcome)
+            await mx.asked.wait()
+        mx.may_answer.set()
+        async with outfit(settings) as relay:
+            await relay.submit("last@dest.example", sender="")
+            await relay.until("last@dest.example", Kind.DELIVERED)
+            await relay.until("x@dest.example", ends[-1])
+            events = await relay.of("x@dest.example")
+            assert kinds(events) == ends
+            assert events[0].detail.startswith("the relay ended before the server answered")
+            assert kinds(await relay.of("y@dest.example")) == [Kind.BOUNCED]
 
 
 async def test_a_connection_carries_no_more_messages_than_the_profile_says(nameserver: str, tmp_path: Path) -> None:
@@ -444,6 +522,33 @@ async def test_a_session_that_breaks_is_followed_by_one_with_the_next_host(names
         event = await relay.until("x@pair.example", Kind.DELIVERED)
         assert "[127.0.0.5]" in event.mx
         assert event.attempt == 1
+
+
+async def test_domains_of_a_site_keep_their_own_preferences(nameserver: str, tmp_path: Path) -> None:
+    async with (
+        ScriptedMx(Mx(), host="127.0.0.4") as a,
+        ScriptedMx(Mx(), host="127.0.0.5", port=a.port) as b,
+        outfit(config(tmp_path, port=a.port, nameserver=nameserver)) as relay,
+    ):
+        for number, (domain, host) in enumerate([("pair", a.host), ("swapped", b.host)] * 2):
+            recipient = f"x{number}@{domain}.example"
+            await relay.submit(recipient)
+            assert f"[{host}]" in (await relay.until(recipient, Kind.DELIVERED)).mx
+        assert len(relay.shard.couriers.sites) == 1
+        assert (a.connections, b.connections) == (1, 1)
+
+
+async def test_a_connection_to_a_backup_is_used_again_while_the_best_host_is_down(
+    nameserver: str, tmp_path: Path
+) -> None:
+    async with (
+        ScriptedMx(Mx()) as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver)) as relay,
+    ):
+        for number in range(3):
+            await relay.submit(f"x{number}@backup.example")
+            await relay.until(f"x{number}@backup.example", Kind.DELIVERED)
+        assert server.connections == 1
 
 
 async def test_what_becomes_of_each_recipient_is_logged(nameserver: str, tmp_path: Path) -> None:

@@ -4,16 +4,13 @@ import time
 from pathlib import Path
 from random import Random
 
-from relay.config.rules import Profile
 from relay.delivery.destination import Destination, Host
 from relay.delivery.dialler import Dialler
-from relay.delivery.governor import Governor
-from relay.delivery.site import Line, Site
+from relay.delivery.routing import DIRECT
+from relay.delivery.site import Line
 from relay.smtpclient import TlsContexts
 from tests.delivery.outfit import config
 from tests.peers.mx import Mx, ScriptedMx
-
-PROFILE = Profile(name="default", connections=1, messages_per_connection=1, idle=1.0)
 
 
 async def test_when_all_addresses_were_tried_meanwhile_they_are_tried_anew(tmp_path: Path) -> None:
@@ -26,6 +23,6 @@ async def test_when_all_addresses_were_tried_meanwhile_they_are_tried_anew(tmp_p
     )
     async with ScriptedMx(Mx()) as server:
         destination = Destination("dest.example", (Host("mx.dest.example", ("127.0.0.1",), server.port),))
-        outcome = await dialler.open(Site("dest.example", destination, Governor(PROFILE)), ["127.0.0.1"])
+        outcome = await dialler.open(destination, DIRECT, ["127.0.0.1"])
         assert isinstance(outcome, Line)
         await outcome.connection.quit()

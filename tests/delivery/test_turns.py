@@ -2,11 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
+from relay.config.models import Config
 from relay.mail.event import Kind
-from tests.delivery.outfit import config, outfit
+from relay.spool import Spool
+from tests.delivery.outfit import config, kinds, message, outfit
 from tests.peers.mx import Act, Mx, ScriptedMx, until
 
+SOON = {"retry": {"ladder": ["50ms"], "jitter": 0}}
+NOT_NOW = {"retry": {"ladder": ["1h"]}}
 ONE_CONNECTION = "[default]\nconnections = 1\nmessages_per_connection = 50\n"
 
 
@@ -49,3 +54,55 @@ async def test_a_domain_that_never_answers_delays_no_other(nameserver: str, tmp_
         await relay.submit("x@dest.example")
         await relay.until("x@dest.example", Kind.DELIVERED)
         assert len(healthy.messages) == 1
+
+
+async def test_a_message_that_breaks_sessions_delays_no_other(nameserver: str, tmp_path: Path) -> None:
+    breaking = Mx({"RCPT": [Act.DROP]})
+    async with (
+        ScriptedMx(breaking, host="127.0.0.4") as server,
+        outfit(config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)) as relay,
+    ):
+        await relay.submit("breaks@pair.example")
+        event = await relay.until("breaks@pair.example", Kind.DEFERRED)
+        for said in ("[127.0.0.4]", "connection lost", "[127.0.0.5]", "refused"):
+            assert said in event.detail
+        await relay.submit("good@pair.example")
+        event = await relay.until("good@pair.example", Kind.DELIVERED)
+        assert "[127.0.0.4]" in event.mx
+
+
+DEAD_ROUTE = {"credential": "app", "via": "smtp://127.0.0.3:9", "security": "none"}
+
+
+def _with_a_dead_route(tmp_path: Path, nameserver: str, port: int, **delivery: Any) -> Config:
+    return config(tmp_path, port=port, nameserver=nameserver, route=[DEAD_ROUTE], delivery={**SOON, **delivery})
+
+
+async def test_a_dead_route_of_one_credential_delays_no_other(nameserver: str, tmp_path: Path) -> None:
+    mx = Mx({"RCPT": [b"451 4.7.1 greylisted\r\n"]})
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(_with_a_dead_route(tmp_path, nameserver, server.port)) as relay,
+    ):
+        await relay.submit("x@dest.example", credential="app")
+        await relay.until("x@dest.example", Kind.DEFERRED)
+        await relay.submit("y@dest.example", credential="shop")
+        await relay.until("y@dest.example", Kind.DELIVERED)
+        assert kinds(await relay.of("y@dest.example")) == [Kind.DEFERRED, Kind.DELIVERED]
+        assert kinds(await relay.of("x@dest.example")) == [Kind.DEFERRED]
+
+
+async def test_what_a_dead_route_has_left_behind_does_not_stand_before_what_goes_another(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server:
+        settings = _with_a_dead_route(tmp_path, nameserver, server.port, window=100)
+        spool = await Spool.open(tmp_path, shard=0)
+        for number in range(250):
+            await spool.accept(message(spool, f"x{number}@dest.example", credential="app"), hand_over=False)
+        await spool.accept(message(spool, "y@dest.example", credential="shop"), hand_over=False)
+        await spool.close()
+        async with outfit(settings) as relay:
+            await relay.until("y@dest.example", Kind.DELIVERED)
+            assert len(await relay.of("x249@dest.example")) == 0

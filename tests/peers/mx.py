@@ -271,6 +271,20 @@ class Mx:
         return int(answer[:3]) if isinstance(answer, bytes) and answer[:3].isdigit() else 0
 
 
+class HesitantMx(Mx):
+    """Answers to a final dot only when told."""
+
+    def __init__(self, answers: Mapping[str, Answers] | None = None) -> None:
+        super().__init__(answers)
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
+        if verb == "END":
+            self.asked.set()
+            await self.may_answer.wait()
+        return await super()._answer(peer, verb, default)
+
+
 async def until(condition: Callable[[], bool], *, what: str) -> None:
     """Wait until `condition` holds; fail the test when it does not come to."""
     async with asyncio.timeout(PATIENCE):

@@ -70,6 +70,7 @@ class Case:
     failure: str = ""
     dot_sent: bool = False
     decided: bool = True
+    outcome_unknown: bool | None = None  # None: when the dot was sent
 
 
 OK_MAIL = "250 2.1.0 Ok"
@@ -245,6 +246,53 @@ EITHER_WAY = [
     ),
     pytest.param(
         Case(
+            {"END": b"554 5.7.1 Spam\r\n250 2.0.0 Queued\r\n"},
+            (OK_MAIL, OK_RCPT, OK_RCPT, "-"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure="the server sent a reply to nothing: 250 2.0.0 Queued",
+        ),
+        id="one reply too many: a refusal is not believed",
+    ),
+    pytest.param(
+        Case(
+            {"RCPT": [NOBODY, b"\xff\r\n"]},
+            (OK_MAIL, "-", "-", "-"),
+            Stage.RCPT,
+            usable=False,
+            decided=False,
+            failure='"\\xff" is no SMTP reply',
+        ),
+        id="a refusal before garbage is not believed",
+    ),
+    pytest.param(
+        Case(
+            {"RCPT": [NOBODY, b"354 Go on\r\n"]},
+            (OK_MAIL, "-", "-", "-"),
+            Stage.RCPT,
+            usable=False,
+            decided=False,
+            failure='the server answered RCPT with "354 Go on"',
+        ),
+        id="a refusal before a reply that fits no RCPT is not believed",
+    ),
+    pytest.param(
+        Case(
+            {"RCPT": [b"250 2.1.5 Ok\r\n", NOBODY], "END": b"250 2.0.0 Queued\r\n250 2.0.0 Again\r\n"},
+            (OK_MAIL, OK_RCPT, "-", "250 2.0.0 Queued"),
+            Stage.FINAL,
+            usable=False,
+            dot_sent=True,
+            decided=False,
+            failure="the server sent a reply to nothing: 250 2.0.0 Again",
+            outcome_unknown=False,
+        ),
+        id="one reply too many: what was taken was taken, and a recipient's refusal is not believed",
+    ),
+    pytest.param(
+        Case(
             {"END": b"250 2.0.0 Queued\r\n421 4.4.2 Bye\r\n"},
             (OK_MAIL, OK_RCPT, OK_RCPT, "250 2.0.0 Queued"),
             Stage.FINAL,
@@ -335,10 +383,25 @@ async def test_what_the_server_does_is_told_exactly(
         assert (result.dot_sent, result.decided, connection.usable) == (case.dot_sent, case.decided, case.usable)
         if not case.decided:
             assert result.failure == case.failure
-            assert result.outcome_unknown == case.dot_sent
+            assert result.outcome_unknown == (case.dot_sent if case.outcome_unknown is None else case.outcome_unknown)
         if case.usable:
             again = await connection.transact(transaction("d@mx.test"))
             assert again.mail is not None
+
+
+TWO_TO_MAIL = b"250 2.1.0 Ok\r\n250 2.1.0 Ok again\r\n"
+
+
+@pytest.mark.parametrize("extensions", BOTH_WAYS)
+async def test_two_replies_to_mail_make_no_recipient_answer_for_another(
+    extensions: tuple[str, ...], sessions: Sessions
+) -> None:
+    mx = Mx({"MAIL": TWO_TO_MAIL, "RCPT": [NOBODY]}, extensions=extensions)
+    async with ScriptedMx(mx) as server:
+        connection = await sessions.to(server)
+        result = await connection.transact(transaction("b@mx.test", "c@mx.test"))
+        assert (result.decided, connection.usable) == (False, False)
+        assert all(reply is None or reply.is_positive for reply in result.recipients)
 
 
 @pytest.mark.parametrize("extensions", BOTH_WAYS)
@@ -471,6 +534,23 @@ async def test_each_command_has_its_own_time(
         connection = await sessions.to(server, timeouts=impatient(**{time: 0.1}))
         result = await connection.transact(transaction())
     assert (result.failure, result.stage) == ("no reply within 0.1 s", stage)
+
+
+async def test_a_reply_that_never_ends_is_waited_for_no_longer_than_any(sessions: Sessions) -> None:
+    async def dripping(peer: Peer) -> None:
+        await peer.say(b"220 mx.test\r\n")
+        await peer.line()
+        await peer.say(b"250 mx.test\r\n")
+        await peer.line()
+        while not peer.writer.is_closing():
+            await peer.say(b"250-wait\r\n")
+            await asyncio.sleep(0.02)
+
+    async with ScriptedMx(dripping) as server:
+        connection = await sessions.to(server, timeouts=impatient(mail=0.3))
+        async with asyncio.timeout(5.0):
+            result = await connection.transact(transaction())
+    assert (result.failure, result.stage) == ("no reply within 0.3 s", Stage.MAIL)
 
 
 async def test_a_reset_connection_after_the_dot_leaves_the_outcome_unknown(sessions: Sessions) -> None:

@@ -1,10 +1,11 @@
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 
-from relay.spool import QueuedRecipient, Selection, Spool, queries
+from relay.spool import FIRST, QueuedRecipient, Selection, Spool, queries
 from relay.spool.reads import Reads
-from tests.spool.letters import NOON, Clock, addresses_due, deferred, delivered, new_message
+from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, deferred, delivered, new_message
 
 
 async def deferred_at(spool: Spool, *times: float, domain: str = "example.org") -> None:
@@ -88,6 +89,20 @@ async def test_the_next_time_is_the_first_after_the_one_asked_about(spool: Spool
     assert await spool.next_due_at(NOON) == NOON + 10
     assert await spool.next_due_at(NOON + 10) == NOON + 20
     assert await spool.next_due_at(NOON + 20) is None
+
+
+async def test_who_looks_through_the_queue_slice_by_slice_finds_all_that_has_expired(spool: Spool) -> None:
+    for number in range(5):
+        lifetime = FIVE_DAYS if number % 2 else 1.0
+        letter = new_message(spool, f"a{number}@example.org", f"b{number}@example.org", held=number == 4)
+        await spool.accept(replace(letter, expires_at=NOON + lifetime), hand_over=number < 2)
+    expected = ["a0@example.org", "b0@example.org", "a2@example.org", "b2@example.org"]
+    for length, limit in ((1, 10), (3, 10), (100, 10), (100, 1)):
+        found, looked_to = await spool.expired(until=NOON + 2, limit=limit, length=length)
+        while looked_to != FIRST:
+            more, looked_to = await spool.expired(after=looked_to, until=NOON + 2, limit=limit, length=length)
+            found += more
+        assert [one.recipient.address for one in found] == expected
 
 
 async def test_held_and_fresh_recipients_are_never_due(spool: Spool) -> None:

@@ -12,11 +12,10 @@ import pytest
 
 from relay.config.models import Retry, SubmissionLimits
 from relay.dkim import KeyRing, generate_keys, public_record
-from relay.mail.envelope import Envelope
 from relay.metrics import Metrics
 from relay.reception import Reception, Signing, Terms
 from relay.registry.domains import DkimKey
-from relay.spool import QueuedRecipient, Spool
+from relay.spool import NewMessage, QueuedRecipient, Spool
 from relay.submission.policy import check_header
 from tests.peers.certificates import Authority, Issued
 from tests.submission.house import House
@@ -30,7 +29,7 @@ class Scheduler:
 
     recipients: list[QueuedRecipient] = field(default_factory=list)
 
-    def has_room(self, _envelope: Envelope) -> bool:
+    def has_room(self, _message: NewMessage) -> bool:
         return True
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
