@@ -337,14 +337,14 @@ class Couriers:
             site.governor.pushed_back()
             return
         site.governor.unreachable(now=self._steady())
-        self._window.park(job.domain, site.hop, until=site.governor.retry_at)
+        self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
         self._park(site)
 
     def _park(self, site: Site) -> None:
         """The site is in trouble: what waits for it goes back to the disk until it is probed."""
         jobs = site.take_all()
         for job in jobs:
-            self._window.park(job.domain, site.hop, until=site.governor.retry_at)
+            self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
         self._settling.give_back(jobs)
 
     def _is_worth_another_session(self, job: Job, line: Line, result: TransactionResult) -> bool:

@@ -22,9 +22,9 @@ from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
 from relay.delivery.settling import Settling, is_over
-from relay.delivery.site import Job
+from relay.delivery.site import Job, Site, SiteKey
 from relay.delivery.window import Claim, Window
-from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, Spool
+from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, QueueEntry, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
@@ -98,6 +98,18 @@ class Scheduler:
         for job in jobs:
             self._route(job)
 
+    # What an operator asks.
+
+    def site_in_trouble(self, entry: QueueEntry) -> Site | None:
+        """What a recipient waits for that is due and not tried."""
+        key = self._parked(entry.recipient.domain, entry.sender, entry.credential, entry.stream)
+        return None if key is None else self._couriers.sites.get(key)
+
+    def sites_of_domains(self) -> dict[str, str]:
+        """As far as they are in memory."""
+        known = {domain: destination.site for (_, domain), (destination, _) in self._resolved.items() if domain}
+        return known | self.window.sites_in_trouble()
+
     # What reception and the operator's verbs call.
 
     def has_room(self, message: NewMessage) -> bool:
@@ -107,7 +119,7 @@ class Scheduler:
         sender, recipients = message.envelope.sender, message.envelope.recipients
         domains = {recipient.domain for recipient in recipients}
         return self.window.admits_fresh(domains, count=len(recipients)) and not any(
-            self._is_parked(domain, sender, message.credential, message.stream) for domain in domains
+            self._parked(domain, sender, message.credential, message.stream) for domain in domains
         )
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
@@ -202,11 +214,17 @@ class Scheduler:
 
     def _waits_for_its_site(self, row: QueuedRecipient) -> bool:
         message = row.message
-        return self._is_parked(row.recipient.domain, message.sender, message.credential, message.stream)
+        return self._parked(row.recipient.domain, message.sender, message.credential, message.stream) is not None
 
-    def _is_parked(self, domain: str, sender: str, credential: str, stream: str) -> bool:
+    def _parked(self, domain: str, sender: str, credential: str, stream: str) -> SiteKey | None:
+        """The site in trouble that it waits for."""
         parked = self.window.parked(domain, now=self._steady())
-        return bool(parked) and self._way(domain, sender, credential, stream) in parked
+        if not parked:
+            return None
+        way = self._way(domain, sender, credential, stream)
+        if isinstance(way, Discard) or way not in parked:
+            return None
+        return (parked[way].site, way)
 
     async def _refill(self) -> None:
         for domain in self.window.readable(now=self._steady(), limit=BATCH):
