@@ -13,18 +13,29 @@ that was acknowledged is, in the database or in the log; SQLite's checksums end 
 what is written finds its blocks anew. Then the database is opened with `locking_mode = EXCLUSIVE` before the first
 look, which makes SQLite build its index from the log itself; every frame is copied, the database synced, the log cut to
 nothing. An empty log has nothing to tell: it was cut after such a sync.
+
+SQLite takes the first frame whose checksum is wrong for the end of the log, and says nothing of what comes behind it.
+After a power cut that is what had not been synced, and nobody was promised; otherwise the disk has changed what was.
+Where commits of this log lie behind its end they are counted in our log, and a copy is kept beside it.
 """
 
 import fcntl
+import logging
 import os
+import shutil
 import sqlite3
 import struct
 import time
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 
 from relay.errors import Unavailable
 
+ENDS_EARLY = (
+    "After a power cut this is what had not been acknowledged. Otherwise the disk changed what was written: compare"
+    " `relay log search --status accepted` with what is delivered and queued, and look at the disk."
+)
 POLL_SECONDS = 0.02
 PATIENCE = 20.0
 
@@ -32,6 +43,12 @@ PATIENCE = 20.0
 # behind the lock page's first two) are held as long as a database in WAL mode is open.
 _FLOCK = "@hhqqi0q"
 _SHARED_FIRST, _SHARED_SIZE = 0x40000002, 510
+
+# sqlite.org/fileformat, 4.1: of the log's header the page size and the salts; of a frame's the size of the database
+# after a commit, 0 for a frame that is no commit, and the salts, which are the header's in a frame of this log.
+_LOG_HEADER, _FRAME_HEADER = struct.Struct(">8xL4x8s8x"), struct.Struct(">4xL8s8x")
+
+log = logging.getLogger(__name__)
 
 
 def write_anew(path: Path, *, within: float = PATIENCE) -> None:
@@ -105,9 +122,37 @@ def _carried_over(path: Path) -> bool:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            _keep_what_is_behind(log_of(path), frames)
             busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 return False
             raise
         return not busy and _is_empty(log_of(path))
+
+
+def _keep_what_is_behind(wal: Path, frames: int) -> None:
+    """frames: as many as SQLite could read. Raises OSError."""
+    behind = commits_behind(wal, frames)
+    if behind:
+        copy = next(name for number in count(1) if not (name := wal.with_name(f"{wal.name}.unread-{number}")).exists())
+        shutil.copyfile(wal, copy)
+        copy.chmod(0o600)
+        log.error(
+            "write-ahead log ends early",
+            extra={"file": str(wal), "commits_behind": behind, "copy": str(copy), "remedy": ENDS_EARLY},
+        )
+
+
+def commits_behind(wal: Path, frames: int) -> int:
+    """Commits that a log has behind its first so many frames. Raises OSError."""
+    with wal.open("rb", buffering=0) as file:
+        header = file.read(_LOG_HEADER.size)
+        if len(header) < _LOG_HEADER.size:
+            return 0
+        page, salts = _LOG_HEADER.unpack(header)
+        step, end = _FRAME_HEADER.size + page, os.fstat(file.fileno()).st_size
+        starts = range(_LOG_HEADER.size + frames * step, end - step + 1, step)
+        found = (_FRAME_HEADER.unpack(os.pread(file.fileno(), _FRAME_HEADER.size, at)) for at in starts)
+        return sum(size > 0 and salt == salts for size, salt in found)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,3 +133,39 @@ def test_an_empty_log_keeps_nobody_waiting(tmp_path: Path) -> None:
 def test_without_a_log_there_is_nothing_to_do(tmp_path: Path) -> None:
     write_anew(tmp_path / "none.db", within=0)
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "behind", "rows"),
+    [
+        pytest.param(lambda octets: octets, 0, 20, id="as it was written"),
+        pytest.param(lambda octets: octets[:-1000], 0, 19, id="torn in its last frame"),
+        pytest.param(lambda octets: octets + octets[32:2000], 0, 20, id="with a torn frame behind its end"),
+        pytest.param(lambda octets: flipped(octets, at=0.5), 10, 10, id="with a bit flipped in its middle"),
+    ],
+)
+def test_commits_behind_the_end_of_a_log_are_told_and_kept(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[bytes], bytes],
+    behind: int,
+    rows: int,
+) -> None:
+    path = tmp_path / "x.db"
+    with running(OWNER, path) as owner:
+        assert hear(owner) == "half"
+        owner.kill()
+    harmed = harm(log_of(path).read_bytes())
+    log_of(path).write_bytes(harmed)
+    write_anew(path)
+    assert count(path) == pytest.approx(rows, abs=1)
+    told = [record for record in caplog.records if record.message == "write-ahead log ends early"]
+    assert [record.__dict__["commits_behind"] for record in told] == ([pytest.approx(behind, abs=1)] if behind else [])
+    kept = [file.read_bytes() for file in tmp_path.glob("*.unread-*")]
+    assert kept == ([harmed] if behind else [])
+
+
+def flipped(octets: bytes, *, at: float) -> bytes:
+    changed = bytearray(octets)
+    changed[int(len(octets) * at)] ^= 1
+    return bytes(changed)

@@ -1,8 +1,9 @@
 """cli.applications: ready settings for what sends mail, filled with a credential's values.
 
-One text file each in `applications/`: its first line says where the rest is pasted. `{{name}}` stands for a value; a
-line that begins with `?name ` is there only under that condition: starttls or tls (which of the two listeners the
-settings use), ca or noca (whether clients must be told of a CA file).
+One text file each in `applications/`: its first line says where the rest is pasted. `{{name}}` stands for a value as it
+is, `{{name|php}}` for one with the quotes of that syntax (`quoting.SYNTAXES`), which every value has that may hold any
+sign: an address, a path. A line that begins with `?name ` is there only under that condition: starttls or tls (which of
+the two listeners the settings use), ca or noca (whether clients must be told of a CA file).
 """
 
 import difflib
@@ -12,10 +13,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
+from relay.cli.quoting import SYNTAXES
 from relay.errors import UsageError
 
 _CONDITION = re.compile(r"\?(starttls|tls|ca|noca) ")
-_VALUE = re.compile(r"\{\{(\w+)\}\}")
+_VALUE = re.compile(r"\{\{(\w+)\|?(\w*)\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def ready_settings(application: str, settings: Settings) -> str:
     conditions = {settings.security, "ca" if settings.ca else "noca"}
     lines = [_CONDITION.sub("", line) for line in text.splitlines() if _applies(line, conditions)]
     values = _values(settings)
-    return _VALUE.sub(lambda match: values[match[1]], "\n".join(lines))
+    return _VALUE.sub(lambda match: SYNTAXES[match[2]](values[match[1]]), "\n".join(lines))
 
 
 def _applies(line: str, conditions: set[str]) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.cli import shards
@@ -58,7 +59,7 @@ async def look(here: Invocation) -> AsyncIterator[Finding]:
         yield finding
     async for finding in _names(here):
         yield finding
-    async for finding in _registry(here):
+    async for finding in _databases(here):
         yield finding
 
 
@@ -236,6 +237,17 @@ async def _own_name(hostname: str, resolver: "Resolver") -> Finding:
     return Finding(Grade.WARNING, "DNS", f"{hostname} has no address", remedy)
 
 
+async def _databases(here: Invocation) -> AsyncIterator[Finding]:
+    """A start refuses one that a newer relay wrote."""
+    try:
+        numbers = shards.numbers(here)
+    except RelayError:
+        return  # `_spool` has told
+    for findings in (_registry(here), _suppressions(here), *(_journal(here.spool, number) for number in numbers)):
+        async for finding in findings:
+            yield finding
+
+
 async def _registry(here: Invocation) -> AsyncIterator[Finding]:
     try:
         async with here.registry() as registry:
@@ -245,6 +257,26 @@ async def _registry(here: Invocation) -> AsyncIterator[Finding]:
         return
     for finding in (*_credentials(here.config, snapshot), *_domains(snapshot)):
         yield finding
+
+
+async def _suppressions(here: Invocation) -> AsyncIterator[Finding]:
+    try:
+        async with here.suppressions():
+            pass
+    except RelayError as error:
+        yield _error("suppressions", error)
+
+
+async def _journal(spool: Path, shard: int) -> AsyncIterator[Finding]:
+    from relay.journal.store import Journal
+    from relay.spool.recovery import shard_directory
+
+    try:
+        journal = await Journal.open(shard_directory(spool, shard), damaged=lambda _path, _why: None)
+    except RelayError as error:
+        yield _error("journal", error)
+    else:
+        await journal.close()
 
 
 def _credentials(config: "Config", snapshot: "Snapshot") -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import typer
 
 from relay.cli import credential_flags as flags
 from relay.cli import invocation, options, printing
-from relay.cli.credential_view import a_sender, as_facts, as_value, host, ports, settings
+from relay.cli.credential_view import a_sender, as_facts, as_value, host, ports, settings, state
 
 if TYPE_CHECKING:
     from relay.registry.credential_changes import Issued
@@ -67,20 +67,24 @@ def add(
 @app.command("list")
 def list_all(context: typer.Context, as_json: options.Json = False) -> None:
     """All credentials, with the time of their last use."""
-    found = sorted(_snapshot(context).credentials.values(), key=lambda credential: credential.name)
+    here = invocation.of(context)
+    found = sorted(_snapshot(here).credentials.values(), key=lambda credential: credential.name)
     if as_json:
-        printing.as_json([as_value(credential) for credential in found])
+        printing.as_json([as_value(credential, now=here.now()) for credential in found])
         return
     columns = ("name", "login", "state", "stream", "may send as", "last used", "from")
     printing.table(
-        columns, map(_row, found), empty="There is no credential yet: relay credential add NAME --from PATTERN"
+        columns,
+        (_row(each, now=here.now()) for each in found),
+        empty="There is no credential yet: relay credential add NAME --from PATTERN",
     )
 
 
 @app.command()
 def show(context: typer.Context, name: Name, as_json: options.Json = False) -> None:
     """One credential, without its secret."""
-    _show(find(_snapshot(context), name), as_json=as_json)
+    here = invocation.of(context)
+    _show(here, find(_snapshot(here), name), as_json=as_json)
 
 
 @app.command("set")
@@ -116,7 +120,7 @@ def set_properties(
             return await registry.update_credential(name, adjust), registry.snapshot()
 
     credential, snapshot = invocation.run(work())
-    _show(credential, as_json=as_json)
+    _show(here, credential, as_json=as_json)
     warn_of_unsigned(credential, snapshot)
 
 
@@ -149,7 +153,7 @@ def rotate(
             return await registry.rotate(name, keep_until=here.now() + seconds if seconds else 0.0)
 
     if finish:
-        _show(invocation.run(end_old()), as_json=as_json)
+        _show(here, invocation.run(end_old()), as_json=as_json)
         return
     show_issued(here, invocation.run(issue()), application=show_settings, as_json=as_json)
     if not as_json:
@@ -203,7 +207,7 @@ def show_issued(here: invocation.Invocation, issued: "Issued", *, application: s
     pasted = ready_settings(application, values) if application else ""
     if as_json:
         value: dict[str, Any] = {
-            **as_value(issued.credential),
+            **as_value(issued.credential, now=here.now()),
             "secret": issued.secret,
             "host": host(here.config),
             "ports": ports(here.config),
@@ -239,9 +243,7 @@ def warn_of_unsigned(credential: "Credential", snapshot: "Snapshot") -> None:
             printing.note(f"Mail from {domain} will be refused until it has a DKIM key: relay domain add {domain}")
 
 
-def _snapshot(context: typer.Context) -> "Snapshot":
-    here = invocation.of(context)
-
+def _snapshot(here: invocation.Invocation) -> "Snapshot":
     async def work() -> "Snapshot":
         async with here.registry() as registry:
             return registry.snapshot()
@@ -257,23 +259,23 @@ def _turn(context: typer.Context, name: str, verb: str, *, as_json: bool) -> Non
             turns = {"revoke": registry.revoke, "hold": registry.hold, "release": registry.release}
             return await turns[verb](name)
 
-    _show(invocation.run(work()), as_json=as_json)
+    _show(here, invocation.run(work()), as_json=as_json)
 
 
-def _show(credential: "Credential", *, as_json: bool) -> None:
+def _show(here: invocation.Invocation, credential: "Credential", *, as_json: bool) -> None:
     if as_json:
-        printing.as_json(as_value(credential))
+        printing.as_json(as_value(credential, now=here.now()))
     else:
-        printing.facts(as_facts(credential))
+        printing.facts(as_facts(credential, now=here.now()))
 
 
-def _row(credential: "Credential") -> tuple[object, ...]:
+def _row(credential: "Credential", *, now: float) -> tuple[object, ...]:
     senders = ", ".join(map(str, credential.senders))
     used = printing.when(credential.last_used_at) or "never"
     return (
         credential.name,
         credential.login,
-        credential.state.value,
+        state(credential, now=now),
         credential.stream,
         senders,
         used,

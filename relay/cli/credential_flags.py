@@ -6,7 +6,7 @@ patterns, networks), with the nearest that exists.
 
 import difflib
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -112,13 +112,13 @@ def patterns(texts: Sequence[str]) -> "tuple[Pattern, ...]":
         raise UsageError(f"--from {error}", remedy='Quote a "*" from the shell: --from "*@example.com"') from None
 
 
-def one_of(text: str, choices: type[Word], *, option: str) -> Word:
-    """The member of that value. Raises UsageError naming all there are."""
-    try:
-        return choices(text)
-    except ValueError:
-        words = " or ".join(f'"{choice.value}"' for choice in choices)
-        raise UsageError(f'{option} "{text}" is not known', remedy=f"Write {words}.") from None
+def one_of(text: str, choices: Iterable[Word], *, option: str) -> Word:
+    """The one of that value. Raises UsageError naming all there are."""
+    known = {choice.value: choice for choice in choices}
+    if text not in known:
+        words = " or ".join(f'"{word}"' for word in known)
+        raise UsageError(f'{option} "{text}" is not known', remedy=f"Write {words}.")
+    return known[text]
 
 
 def _stream(name: str, config: "Config") -> str:

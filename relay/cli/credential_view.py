@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 _LIMITS = ("second", "hour", "day", "recipients")
 
 
-def as_value(credential: "Credential") -> dict[str, Any]:
+def state(credential: "Credential", *, now: float) -> str:
+    """As it is stored, or "expired": what its mail meets."""
+    is_over = credential.expires_at and credential.expires_at <= now and credential.state.value != "revoked"
+    return "expired" if is_over else credential.state.value
+
+
+def as_value(credential: "Credential", *, now: float) -> dict[str, Any]:
     """Stable fields; times in ISO 8601 or null."""
     return {
         "name": credential.name,
         "login": credential.login,
-        "state": credential.state.value,
+        "state": state(credential, now=now),
         "senders": [str(pattern) for pattern in credential.senders],
         "networks": [str(network) for network in credential.networks],
         "stream": credential.stream,
@@ -43,7 +49,7 @@ def as_value(credential: "Credential") -> dict[str, Any]:
     }
 
 
-def as_facts(credential: "Credential") -> list[tuple[str, object]]:
+def as_facts(credential: "Credential", *, now: float) -> list[tuple[str, object]]:
     """Names and values; those that are as by default are left out."""
     limits = [
         f"{getattr(credential, f'limit_{name}')} {_LIMIT_WORDS[name]}"
@@ -55,7 +61,7 @@ def as_facts(credential: "Credential") -> list[tuple[str, object]]:
     return [
         ("name", credential.name),
         ("login", credential.login),
-        ("state", credential.state.value),
+        ("state", state(credential, now=now)),
         ("may send as", ", ".join(map(str, credential.senders))),
         ("from networks", ", ".join(map(str, credential.networks))),
         ("stream", credential.stream),

@@ -55,6 +55,7 @@ def compare(context: typer.Context, domain: Domain, as_json: options.Json = Fals
     """Compare what is published with what is expected. A new key that is seen signs from then on."""
     here = invocation.of(context)
     wanted = find(_snapshot(here), domain)
+    printing.note(f"Asking DNS for what {wanted.name} and this machine need ...")  # which may take its time
     findings = invocation.run(_look(here, wanted))
     seen = [finding.selector for finding in findings if finding.selector]
     activated = _mark_seen(here, wanted, seen)

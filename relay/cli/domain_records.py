@@ -6,6 +6,7 @@ public key and by whether a sample signed with it verifies, SPF by whether it na
 from the domain upwards.
 """
 
+import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -93,18 +94,24 @@ def zone_file(record: Record) -> str:
 
 
 async def check(domain: "SenderDomain", config: "Config", resolver: "Resolver", *, now: float) -> list[Finding]:
-    """Everything of a domain, and of the addresses mail is sent from. now: POSIX seconds."""
-    findings = [_dkim(key, await resolver.txt(key.record_name), now) for key in domain.keys]
-    findings.append(_spf(domain.name, await resolver.txt(domain.name), config))
-    findings.append(await _dmarc(domain.name, resolver))
-    findings.append(await _return_path(domain.name, resolver))
-    findings += [await _ptr(source.address, source.hostname, resolver) for source in config.source]
-    return findings
+    """Everything of a domain, and of the addresses mail is sent from. now: POSIX seconds.
+
+    All is asked at once: a resolver that is dead takes one timeout, not one for each record.
+    """
+    of_domain = (
+        *(_dkim(key, resolver, now) for key in domain.keys),
+        _spf(domain.name, resolver, config),
+        _dmarc(domain.name, resolver),
+        _return_path(domain.name, resolver),
+    )
+    findings, pointers = await asyncio.gather(asyncio.gather(*of_domain), _pointers(config, resolver))
+    return [*findings, *pointers]
 
 
-def _dkim(key: "DkimKey", answer: "TextAnswer", now: float) -> Finding:
+async def _dkim(key: "DkimKey", resolver: "Resolver", now: float) -> Finding:
     from relay.resolver import Failure, Found
 
+    answer = await resolver.txt(key.record_name)
     if isinstance(answer, Failure):
         return Finding("DKIM", key.record_name, Outcome.UNKNOWN, answer.text, "Ask again later.")
     records = answer.records if isinstance(answer, Found) else ()
@@ -137,7 +144,8 @@ def _tags(record: str) -> Mapping[str, str]:
     return {name.strip(): re.sub(r"\s", "", value) for name, _, value in pairs}
 
 
-def _spf(name: str, answer: "TextAnswer", config: "Config") -> Finding:
+async def _spf(name: str, resolver: "Resolver", config: "Config") -> Finding:
+    answer = await resolver.txt(name)
     records, unknown = _text_records(answer, lambda text: re.match(r"v=spf1(\s|$)", text, re.IGNORECASE) is not None)
     if unknown:
         return Finding("SPF", name, Outcome.UNKNOWN, unknown, "Ask again later.")
@@ -196,6 +204,23 @@ async def _return_path(domain: str, resolver: "Resolver") -> Finding:
             return Finding("MX", domain, Outcome.UNKNOWN, answer.text, "Ask again later.")
     advice = "Some receivers refuse mail from a domain that takes none; publish an MX record."
     return Finding("MX", domain, Outcome.WARNING, "none", advice)
+
+
+async def _pointers(config: "Config", resolver: "Resolver") -> list[Finding]:
+    """Of each [[source]]; without one, of the addresses that this machine's name has."""
+    from relay.resolver import Failure, Found
+
+    if config.source:
+        looks = [_ptr(source.address, source.hostname, resolver) for source in config.source]
+        return await asyncio.gather(*looks)
+    hostname = config.server.hostname
+    answer = await resolver.addresses(hostname)
+    if isinstance(answer, Failure):
+        return [Finding("PTR", hostname, Outcome.UNKNOWN, answer.text, "Ask again later.")]
+    if not isinstance(answer, Found):
+        advice = "Publish an A or AAAA record for it; receivers look up who sends to them."
+        return [Finding("PTR", hostname, Outcome.WARNING, "it has no address", advice)]
+    return await asyncio.gather(*(_ptr(address, hostname, resolver) for address in answer.records))
 
 
 async def _ptr(address: "IPv4Address | IPv6Address", hostname: str, resolver: "Resolver") -> Finding:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What is still owed: look, hold, release, retry, cancel.", no_args_is_help=True)
 
+_COMPARED = 10_000  # domains among which the nearest is looked for
+
 Id = Annotated[str, typer.Argument(metavar="ID", help="The queue id.")]
 
 
@@ -246,3 +248,15 @@ def check_names(here: invocation.Invocation, chosen: "Selection") -> None:
 
     if chosen.credential:
         find(invocation.run(snapshot()), chosen.credential)
+    if chosen.recipient_domain:
+        _note_nearest_domain(here, chosen.recipient_domain)
+
+
+def _note_nearest_domain(here: invocation.Invocation, domain: str) -> None:
+    """A note only: that nothing waits for a domain is as it should be."""
+    from difflib import get_close_matches
+
+    waiting = {total.domain for reader in shards.readers(here) for total in reader.domains(_COMPARED)}
+    near = get_close_matches(domain, waiting, n=1)
+    if near and domain not in waiting:
+        printing.note(f'Nothing waits for {domain}. Did you mean "{near[0]}"?')

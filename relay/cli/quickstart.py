@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from relay.cli import invocation, printing
+from relay.cli.credential_view import host, ports
 from relay.cli.options import Json
 
 if TYPE_CHECKING:
@@ -37,10 +38,9 @@ def quickstart(context: typer.Context, *, json: Json = False) -> int:
 
 
 def _values(prepared: "Prepared") -> dict[str, object]:
-    submission = prepared.config.submission
     return {
-        "host": _host(submission.starttls[0]),
-        "ports": {"starttls": _port(submission.starttls[0]), "tls": _port(submission.tls[0])},
+        "host": host(prepared.config),
+        "ports": {each["security"]: each["port"] for each in ports(prepared.config)},
         "login": prepared.login,
         "secret": prepared.secret,
         "from": f"anything@{prepared.domain}",
@@ -49,17 +49,17 @@ def _values(prepared: "Prepared") -> dict[str, object]:
 
 
 def _tell(prepared: "Prepared", path: Path) -> None:
-    submission = prepared.config.submission
-    starttls, tls = _port(submission.starttls[0]), _port(submission.tls[0])
+    offered = ports(prepared.config)
     printing.line(f"Relay is set up by {path}." if prepared.wrote_config else f"Relay was set up before, by {path}.")
     if not prepared.usual_ports:
-        printing.line(f"Ports 587 and 465 may not be bound here, so it uses {starttls} and {tls}.")
+        used = " and ".join(str(each["port"]) for each in offered)
+        printing.line(f"Ports 587 and 465 may not be bound here, so it uses {used}.")
     printing.line()
     printing.line("Paste these into an application:")
     printing.facts(
         (
-            ("host", _host(submission.starttls[0])),
-            ("port", f"{starttls} with STARTTLS, or {tls} with TLS"),
+            ("host", host(prepared.config)),
+            ("port", ", or ".join(f"{each['port']} with {each['security'].upper()}" for each in offered)),
             ("login", prepared.login),
             (
                 "secret",
@@ -71,8 +71,13 @@ def _tell(prepared: "Prepared", path: Path) -> None:
         )
     )
     printing.line()
-    printing.line(f"The log is in {prepared.config.log.file}. Now a test message, over port {starttls}:")
+    printing.line(f"The log is {_log(prepared)}. Now a test message, over port {offered[0]['port']}:")
     sys.stdout.flush()
+
+
+def _log(prepared: "Prepared") -> str:
+    file = prepared.config.log.file
+    return f"in {file}" if file is not None else "on standard error"
 
 
 def _send_test(path: Path) -> None:
@@ -95,11 +100,3 @@ def _command(path: Path) -> str:
     program = Path(sys.argv[0])
     typed = f"{sys.executable} -m relay" if program.name == "__main__.py" else str(program)
     return f"{typed} --config {path}"
-
-
-def _host(listen: str) -> str:
-    return listen.rpartition(":")[0].strip("[]")
-
-
-def _port(listen: str) -> int:
-    return int(listen.rpartition(":")[2])

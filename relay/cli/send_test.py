@@ -1,8 +1,9 @@
 """cli.send_test: `relay send-test`: one message by the way every application's goes, followed to its end.
 
 It is submitted over the server's own listener, with STARTTLS or TLS and a login. Secrets are not kept anywhere, so
-the login is of a credential made for this one message: the same senders, stream and rules as the one that is tested,
-and gone when the message is accepted. The certificate is verified; if that fails the test goes on and says so.
+the credential is given one for this message, which ends when the message is accepted: everything else about it, its
+limits, routes, hold and journal, is the application's own. The certificate is verified; if that fails the test goes on
+and says so.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, localtime
@@ -23,9 +24,9 @@ import typer
 
 from relay.cli import invocation, options, printing
 from relay.cli.credential import find
-from relay.cli.credential_view import a_sender, settings
+from relay.cli.credential_view import a_sender, ports, settings
 from relay.cli.log import as_value, show_event, story
-from relay.errors import DataError, NotFound, Unavailable
+from relay.errors import ConfigError, DataError, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from relay.cli.applications import Settings
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
     from relay.registry.credentials import Credential
     from relay.registry.snapshot import Snapshot
 
-_VALID_FOR = 600.0  # seconds; should this process die, the credential made for the test does too
-_SEEN_AFTER = 0.5  # seconds: workers look for new credentials four times a second
+_VALID_FOR = 600.0  # seconds; should this process die, the secret made for the test does too
+_SEEN_AFTER = 0.5  # seconds: workers look for new secrets four times a second
 _LOOK_EVERY = 0.1
 _TIMEOUT = 30.0
 
@@ -54,7 +55,7 @@ def send_test(
     *,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The recipient.")],
     credential: Annotated[
-        str, typer.Option("--credential", metavar="NAME", help="Whose rules to use; default: any.")
+        str, typer.Option("--credential", metavar="NAME", help="Which one to send with; default: any.")
     ] = "",
     wait: Annotated[str, typer.Option("--wait", metavar="DURATION", help="How long to follow it.")] = "1m",
     as_json: options.Json = False,
@@ -107,28 +108,27 @@ def follow(here: invocation.Invocation, message: str, *, within: float) -> "Iter
 
 
 async def _send(here: invocation.Invocation, recipient: str, name: str) -> Submitted:
-    async with _credential_for_test(here, name) as login:
+    if not ports(here.config):
+        raise ConfigError(
+            f"{here.config_path} has no listener for logins, over which the message could go",
+            remedy='Add one under [submission], such as: starttls = ["127.0.0.1:587"]',
+        )
+    async with _login_for_test(here, name) as login:
         return await asyncio.to_thread(submit, login, recipient, at=local_address(here.config))
 
 
 @asynccontextmanager
-async def _credential_for_test(here: invocation.Invocation, name: str) -> "AsyncIterator[Settings]":
-    """What to log in with; the credential is removed at the end."""
+async def _login_for_test(here: invocation.Invocation, name: str) -> "AsyncIterator[Settings]":
+    """What to log in with, until the end."""
     async with here.registry() as registry:
-        model = _chosen(registry.snapshot(), name, here.now())
-        temporary = f"test-{os.getpid()}-{int(here.now())}"
-
-        def as_model(fresh: "Credential") -> "Credential":
-            kept = {field: getattr(fresh, field) for field in ("name", "login", "secrets", "created_at", "state")}
-            return replace(model, **kept, networks=(), expires_at=here.now() + _VALID_FOR)
-
-        issued = await registry.add_credential(temporary, senders=model.senders, adjust=as_model)
+        chosen = _chosen(registry.snapshot(), name, here.now())
+        issued = await registry.add_trial(chosen.name, valid_until=here.now() + _VALID_FOR)
         try:
             # Not a try and another: failed logins are what somebody guessing at them would make.
             await asyncio.sleep(_SEEN_AFTER)
             yield settings(here.config, issued.credential, issued.secret)
         finally:
-            await registry.remove_credential(temporary)
+            await registry.end_trial(issued.secret)
 
 
 def _chosen(snapshot: "Snapshot", name: str, now: float) -> "Credential":

@@ -34,7 +34,7 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
         "domains": domains[:_MOST],
         "sites": _with_trouble(sites, trouble)[:_MOST],
         "trouble": trouble[:_MOST],
-        "disk": _disk(here) | {"cures": sum(answer["cures"] for answer in owners.values() if answer)},
+        "disk": _disk(here) | {"cures": sum(answer.get("cures", 0) for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
     }

@@ -1,5 +1,6 @@
 """cli.suppression: `relay suppression`: addresses that are not sent to, with the evidence for each."""
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import typer
 
 from relay.cli import invocation, options, printing, shards
 from relay.cli.credential_flags import one_of
-from relay.errors import DataError, NotFound, Unavailable
+from relay.errors import DataError, NotFound, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from relay.mail.suppression import Suppression
@@ -65,6 +66,12 @@ def add(
     context: typer.Context,
     *,
     addresses: Addresses,
+    cause: Annotated[
+        str,
+        typer.Option(
+            "--cause", metavar="manual|hard_bounce|complaint", help="A complaint is for one --scope, for good."
+        ),
+    ] = "manual",
     scope: Scope = "all",
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help='A date, "30d" from now, or "never".')
@@ -76,9 +83,12 @@ def add(
 
     here = invocation.of(context)
     now = here.now()
+    why = one_of(cause, (Cause.MANUAL, Cause.HARD_BOUNCE, Cause.COMPLAINT), option="--cause")
     until = options.future(expires, option="--expires", now=now)
+    if why is Cause.COMPLAINT:
+        _refuse_beyond_complaint(scope, until)
     reply = f"added by {here.operator}"
-    batch = [Suppression(_parsed(text), Cause.MANUAL, now, until, scope, reply=reply) for text in addresses]
+    batch = [Suppression(_parsed(text), why, now, until, scope, reply=reply) for text in addresses]
 
     async def work() -> int:
         async with here.suppressions() as suppressions:
@@ -147,14 +157,16 @@ def export(
     *,
     file: Annotated[Path, typer.Argument(help='Where to write; "-" for standard output.')] = Path("-"),
     format_name: FormatName = "",
+    as_json: options.Json = False,
 ) -> None:
-    """Write the whole list."""
+    """Write the whole list. With --json, standard output gets JSON lines: the list, or what became of the file."""
     from relay.registry.suppression_files import Format
 
     here = invocation.of(context)
-    form = Format(_format(file, format_name))
+    to_output = str(file) == "-"
+    form = Format(_format(file, format_name or (Format.JSON_LINES if as_json and to_output else "")))
 
-    async def work() -> None:
+    async def work() -> int:
         async with here.suppressions() as suppressions:
             await _absorb_pending(here, suppressions)
             with _writing(file) as output:
@@ -164,8 +176,25 @@ def export(
                         printing.block(piece)
                     else:
                         output.write(piece)
+            return await suppressions.count()
 
-    invocation.run(work())
+    exported = invocation.run(work())
+    if to_output:
+        return
+    if as_json:
+        printing.as_json({"file": str(file), "addresses": exported})
+    else:
+        printing.line(f"{printing.count(exported, 'address', 'addresses')} written to {file}")
+
+
+def _refuse_beyond_complaint(scope: str, until: float) -> None:
+    """Whoever complains of one stream may want another's mail; and does not change their mind by themselves."""
+    if not re.fullmatch(r"credential:[^/]+/.+", scope):
+        raise UsageError(
+            "a complaint is about one credential's stream", remedy="Name it: --scope credential:NAME/STREAM"
+        )
+    if until:
+        raise UsageError("a complaint suppresses for good", remedy="Leave out --expires.")
 
 
 def as_value(suppression: "Suppression") -> dict[str, Any]:

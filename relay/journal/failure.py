@@ -17,6 +17,8 @@ class Damaged(SpoolError):
     """A day file's content is not what was written."""
 
 
+# The last: the index of the WAL could not grow, which is what a reader meets on a full disk.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 # A sector that cannot be read will not be readable on the next try.
 _UNREADABLE = (sqlite3.SQLITE_IOERR_READ, sqlite3.SQLITE_IOERR_SHORT_READ, sqlite3.SQLITE_IOERR_CORRUPTFS)
 
@@ -35,11 +37,11 @@ def _from_sqlite(error: sqlite3.Error, path: Path) -> SpoolError | PermissionRef
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     if code in _UNREADABLE:
         return _damaged(path, error)
+    if code in _NO_ROOM:
+        return _full(path)
     match code & 0xFF:  # extended codes keep the primary one in the low byte
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return _damaged(path, error)
-        case sqlite3.SQLITE_FULL:
-            return _full(path)
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
             return _refused(path, str(error))
     return SpoolError(f"{path}: {error}", remedy="Look for disk errors in the kernel's log.")

@@ -172,6 +172,11 @@ def domain_of(address: str) -> str:
     return address.rpartition("@")[2]
 
 
+def comparable(address: str) -> str:
+    """What an address, as `parse` returned it, is compared by: its domain in A-labels, its local part as it is."""
+    return address if address.isascii() else f"{local_of(address)}@{ascii_domain(domain_of(address))}"
+
+
 def is_literal(domain: str) -> bool:
     return domain[:1] == "["
 

@@ -25,6 +25,7 @@ _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})++")  # RFC 3461 4; UTF-8 in
 _UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2})++")  # RFC 6533 3, utf-8-addr-unitext
 _VALUE = re.compile(rb"[!-<>-~\x80-\xff]++")  # RFC 5321 4.1.2, esmtp-value; RFC 6531 3.3
 _PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~\x80-\xff]++)?")  # esmtp-param
+_POSTMASTER = re.compile(rb"\A( *+<postmaster)>", re.IGNORECASE)
 _OF_MAIL = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
 _OF_RCPT = frozenset({b"NOTIFY", b"ORCPT"})
 _BODY = {b"7BIT": "7BIT", b"8BITMIME": "8BITMIME"}
@@ -82,10 +83,12 @@ def parse_mail(argument: bytes) -> MailCommand:
     )
 
 
-def parse_rcpt(argument: bytes, *, smtputf8: bool) -> RcptCommand:
-    """What follows "RCPT TO:". smtputf8: MAIL said SMTPUTF8. Raises SyntaxRefused."""
+def parse_rcpt(argument: bytes, *, smtputf8: bool, home: str = "") -> RcptCommand:
+    """What follows "RCPT TO:". smtputf8: MAIL said SMTPUTF8. home: the domain whose postmaster <Postmaster> is, the one
+    recipient that has no domain (RFC 5321 4.1.1.3, 4.5.1). Raises SyntaxRefused.
+    """
     try:
-        address, rest = parse_path(argument)
+        address, rest = parse_path(_POSTMASTER.sub(rb"\1@%b>" % home.encode(), argument) if home else argument)
     except AddressError as error:
         raise _refused(501, "5.1.3", f"Recipient: {error}") from None
     if not address:

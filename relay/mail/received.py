@@ -2,7 +2,8 @@
 
 `from` is what the client said in EHLO, which may be anything (curl sends a file name, others a space): a name that is
 no domain and no address literal is shown in a comment, cut, with every character that means something there made a "?".
-The client's address is there only when the operator wants it shown. `for` is there only when the message has exactly
+The client's address is there only when the operator wants it shown; a name that has an address in it ("[10.9.8.7]", as
+Python's smtplib says) is hidden likewise. `for` is there only when the message has exactly
 one recipient, or it would tell one of them about another (RFC 5321 7.6).
 """
 
@@ -18,6 +19,7 @@ EHLO_LIMIT = 100  # characters of a name that is no domain
 
 # Not parentheses, backslash, quotes, angle brackets, semicolon; nor "=", or an encoded word would be decoded.
 _HARMFUL = re.compile(r"[^A-Za-z0-9 !#$%&'*+,./:?@^_`{|}~\[\]-]")
+_ADDRESS = re.compile(r"\d+(?:\.\d+){3}|:[0-9A-Fa-f.]*:")  # IPv4, and any form of IPv6
 
 
 def format_received(
@@ -52,8 +54,13 @@ def count(fields: Sequence[Field]) -> int:
 
 
 def _client(ehlo: str, client: str) -> str:
-    address = f" ([{'IPv6:' if ':' in client else ''}{client}])" if client else ""  # RFC 5321 4.1.3
-    return (ehlo if _is_domain(ehlo) else f"unknown (EHLO {_comment(ehlo)})") + address
+    if not client:
+        return "unknown" if _ADDRESS.search(ehlo) else _named(ehlo)
+    return f"{_named(ehlo)} ([{'IPv6:' if ':' in client else ''}{client}])"  # RFC 5321 4.1.3
+
+
+def _named(ehlo: str) -> str:
+    return ehlo if _is_domain(ehlo) else f"unknown (EHLO {_comment(ehlo)})"
 
 
 def _is_domain(ehlo: str) -> bool:

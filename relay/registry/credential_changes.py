@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from relay.errors import UsageError
 from relay.mail.address import Pattern
 from relay.registry import credential_rows as rows
-from relay.registry.credentials import TRANSITIONS, Credential, StoredSecret, Verb, digest_of
+from relay.registry.credentials import TRANSITIONS, Credential, State, StoredSecret, Verb, digest_of
 from relay.registry.nearest import not_found
 from relay.registry.secrets import Random, new_login, new_secret
 
 Adjust = Callable[[Credential], Credential]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_FIXED = ("name", "login", "secrets", "created_at", "state")
+_FIXED = ("name", "login", "secrets", "trials", "created_at", "state")
 _LIMITS = ("limit_second", "limit_hour", "limit_day", "limit_recipients")
 
 
@@ -80,23 +80,30 @@ def turn(connection: sqlite3.Connection, name: str, verb: Verb) -> Credential:
     credential = existing(connection, name)
     state = TRANSITIONS.get((credential.state, verb))
     if state is None:
-        raise UsageError(
-            f'credential "{credential.name}" was revoked, which is for good',
-            remedy="Make a new one with: relay credential add",
-        )
+        raise _revoked(credential)
     turned = replace(credential, state=state)
     rows.update(connection, turned)
     return turned
 
 
 def rotate(connection: sqlite3.Connection, name: str, *, keep_until: float, now: float, random: Random) -> Issued:
-    """A new secret; the newest before it stays valid until `keep_until` (0: until rotation is finished), others end."""
+    """A new secret; the one before it stays valid until `keep_until` (0: until rotation is finished).
+
+    While two are valid there is no third: either may be the one that is in use.
+    """
     credential = existing(connection, name)
+    if credential.state is State.REVOKED:
+        raise _revoked(credential)
+    valid = [stored for stored in credential.secrets if stored.is_valid(now=now)]
+    if len(valid) > 1:
+        raise UsageError(
+            f'credential "{credential.name}" has two valid secrets already',
+            remedy=f"End the older one, once nothing uses it, with: relay credential rotate {credential.name} --finish",
+        )
     secret = new_secret(random)
     stored = StoredSecret(digest_of(secret), now)
-    kept = credential.secrets[:1]
-    rows.delete_secrets(connection, credential.secrets[1:])
-    for old in kept:
+    rows.delete_secrets(connection, set(credential.secrets) - set(valid))
+    for old in valid:
         rows.limit_secret(connection, old, valid_until=keep_until)
     rows.add_secret(connection, credential.name, stored)
     return Issued(existing(connection, name), secret)
@@ -107,6 +114,25 @@ def finish_rotation(connection: sqlite3.Connection, name: str) -> Credential:
     credential = existing(connection, name)
     rows.delete_secrets(connection, credential.secrets[1:])
     return replace(credential, secrets=credential.secrets[:1])
+
+
+def add_trial(connection: sqlite3.Connection, name: str, *, valid_until: float, now: float, random: Random) -> Issued:
+    """A secret for a test message; `end_trial` ends it before its time. What could not send mail gets none."""
+    credential = existing(connection, name)
+    if credential.state is State.REVOKED:
+        raise _revoked(credential)
+    if not credential.is_usable(now=now):
+        raise UsageError(
+            f'credential "{credential.name}" has expired',
+            remedy=f"Give it more time with: relay credential set {credential.name} --expires DURATION",
+        )
+    secret = new_secret(random)
+    rows.add_trial(connection, credential.name, StoredSecret(digest_of(secret), now, valid_until=valid_until))
+    return Issued(existing(connection, name), secret)
+
+
+def end_trial(connection: sqlite3.Connection, secret: str, *, now: float) -> None:
+    rows.delete_trial(connection, digest_of(secret), now=now)
 
 
 def remove(connection: sqlite3.Connection, name: str) -> Credential:
@@ -121,6 +147,13 @@ def existing(connection: sqlite3.Connection, name: str) -> Credential:
     if credential is None:
         raise not_found("credential", name, among=rows.names(connection))
     return credential
+
+
+def _revoked(credential: Credential) -> UsageError:
+    return UsageError(
+        f'credential "{credential.name}" was revoked, which is for good',
+        remedy="Make a new one with: relay credential add",
+    )
 
 
 def _adjusted(credential: Credential, adjust: Adjust) -> Credential:

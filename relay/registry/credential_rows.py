@@ -29,13 +29,22 @@ _UPDATE = f"UPDATE credential SET {', '.join(f'{name} = :{name}' for name in _SE
 
 def load_all(connection: sqlite3.Connection) -> tuple[Credential, ...]:
     """By name."""
-    secrets: dict[int, list[StoredSecret]] = {}
-    for owner, *values in connection.execute(
-        "SELECT credential, sha256, created_at, last_used_at, valid_until FROM secret ORDER BY created_at DESC, id DESC"
-    ):
-        secrets.setdefault(owner, []).append(StoredSecret(*values))
+    secrets = _by_owner(
+        connection.execute(
+            "SELECT credential, sha256, created_at, last_used_at, valid_until FROM secret"
+            " ORDER BY created_at DESC, id DESC"
+        )
+    )
+    trials = _by_owner(connection.execute("SELECT credential, sha256, created_at, 0.0, valid_until FROM trial"))
     rows = connection.execute(f"{_SELECT} ORDER BY name").fetchall()
-    return tuple(_credential(row, secrets.get(row["id"], ())) for row in rows)
+    return tuple(_credential(row, secrets.get(row["id"], ()), trials.get(row["id"], ())) for row in rows)
+
+
+def _by_owner(rows: Iterable[sqlite3.Row]) -> dict[int, list[StoredSecret]]:
+    found: dict[int, list[StoredSecret]] = {}
+    for owner, *values in rows:
+        found.setdefault(owner, []).append(StoredSecret(*values))
+    return found
 
 
 def find(connection: sqlite3.Connection, name: str) -> Credential | None:
@@ -48,7 +57,10 @@ def find(connection: sqlite3.Connection, name: str) -> Credential | None:
         " ORDER BY created_at DESC, id DESC",
         (row["id"],),
     )
-    return _credential(row, [StoredSecret(*values) for values in secrets])
+    trials = connection.execute(
+        "SELECT sha256, created_at, 0.0, valid_until FROM trial WHERE credential = ?", (row["id"],)
+    )
+    return _credential(row, [StoredSecret(*values) for values in secrets], [StoredSecret(*values) for values in trials])
 
 
 def names(connection: sqlite3.Connection) -> list[str]:
@@ -89,6 +101,19 @@ def delete_secrets(connection: sqlite3.Connection, secrets: Iterable[StoredSecre
     connection.executemany("DELETE FROM secret WHERE sha256 = ?", [(secret.sha256,) for secret in secrets])
 
 
+def add_trial(connection: sqlite3.Connection, name: str, secret: StoredSecret) -> None:
+    connection.execute(
+        "INSERT INTO trial (sha256, credential, created_at, valid_until)"
+        " SELECT ?, id, ?, ? FROM credential WHERE name = ?",
+        (secret.sha256, secret.created_at, secret.valid_until, name),
+    )
+
+
+def delete_trial(connection: sqlite3.Connection, sha256: str, *, now: float) -> None:
+    """And those whose time is over: whoever made them died."""
+    connection.execute("DELETE FROM trial WHERE sha256 = ? OR valid_until <= ?", (sha256, now))
+
+
 def _parameters(credential: Credential) -> dict[str, object]:
     values = {name: getattr(credential, name) for name in _WRITTEN}
     values["senders"] = json.dumps([str(pattern) for pattern in credential.senders], ensure_ascii=False)
@@ -96,9 +121,9 @@ def _parameters(credential: Credential) -> dict[str, object]:
     return values
 
 
-def _credential(row: sqlite3.Row, secrets: Iterable[StoredSecret]) -> Credential:
+def _credential(row: sqlite3.Row, secrets: Iterable[StoredSecret], trials: Iterable[StoredSecret]) -> Credential:
     try:
-        plain = Credential(**{name: row[name] for name in _READ}, secrets=tuple(secrets))
+        plain = Credential(**{name: row[name] for name in _READ}, secrets=tuple(secrets), trials=tuple(trials))
         return replace(
             plain,
             senders=tuple(Pattern.parse(text) for text in json.loads(row["senders"])),

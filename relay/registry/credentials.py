@@ -84,10 +84,10 @@ class StoredSecret:
 class Credential:
     """One application's right to send.
 
-    secrets: newest first, at most two. networks: where a client may connect from, empty for anywhere. stream: its
-    name. limit_*: messages per second, hour and day, and recipients per message; 0 for no limit of its own.
-    expires_at: POSIX seconds, 0 for never. last_used_at, last_used_from: of the last login, written about once a
-    minute, so a running relay's snapshot may be older than the truth.
+    secrets: newest first, at most two. trials: secrets for test messages, valid for minutes. networks: where a client
+    may connect from, empty for anywhere. stream: its name. limit_*: messages per second, hour and day, and recipients
+    per message; 0 for no limit of its own. expires_at: POSIX seconds, 0 for never. last_used_at, last_used_from: of the
+    last login, written about once a minute, so a running relay's snapshot may be older than the truth.
     """
 
     name: str
@@ -108,15 +108,19 @@ class Credential:
     encode_8bit: bool = False
     reports: Reports = Reports.SENDER
     suppressed: OnSuppressed = OnSuppressed.REFUSE
+    trials: tuple[StoredSecret, ...] = ()
     last_used_at: float = field(default=0.0, compare=False)
     last_used_from: str = field(default="", compare=False)
 
     def verify(self, secret: str, *, now: float) -> StoredSecret | None:
         """The stored secret that `secret` is, or None. The time taken does not depend on how much of it is right."""
-        digest = digest_of(secret)
+        return self.stored(digest_of(secret), now=now)
+
+    def stored(self, sha256: str, *, now: float) -> StoredSecret | None:
+        """The secret that is stored so, if it is valid."""
         matching = None
-        for stored in self.secrets:
-            if hmac.compare_digest(stored.sha256, digest) and stored.is_valid(now=now):
+        for stored in (*self.secrets, *self.trials):
+            if hmac.compare_digest(stored.sha256, sha256) and stored.is_valid(now=now):
                 matching = stored
         return matching
 

@@ -46,6 +46,9 @@ POLL_SECONDS = 0.005
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _UNWRITTEN = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE)
 
+# The last: the index of the WAL could not grow, which is what a reader meets on a full disk.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
 
 def schema(name: str) -> tuple[str, ...]:
     """The scripts `<name>-1.sql`, `<name>-2.sql`, ... beside this module: script n makes version n of version n - 1."""
@@ -298,12 +301,10 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _from_sqlite(error: sqlite3.Error, path: Path) -> RelayError:
-    code = (
-        getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    )  # extended codes keep the primary one in the low byte
-    match code:
-        case sqlite3.SQLITE_FULL:
-            return _full(path)
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code in _NO_ROOM:
+        return _full(path)
+    match code & 0xFF:  # extended codes keep the primary one in the low byte
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return Unavailable(
                 f"{path} is locked by another program", remedy="Is a backup or a sqlite3 shell open on it?"

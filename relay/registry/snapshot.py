@@ -21,6 +21,27 @@ _NOBODY = Credential(
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """What a session submits by. secret: the one it came in with, None on a listener where nobody logs in."""
+
+    credential: Credential
+    secret: StoredSecret | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Of the secret, as stored; "" without one."""
+        return self.secret.sha256 if self.secret is not None else ""
+
+    @property
+    def is_trial(self) -> bool:
+        """By an operator on this machine, for a test message."""
+        return self.secret in self.credential.trials
+
+    def allows_client(self, address: str) -> bool:
+        return self.is_trial or self.credential.allows_client(address)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """credentials: by name. logins: the same by login. domains: by name in A-labels, lower case."""
 
@@ -39,21 +60,22 @@ class Snapshot:
             revision=revision,
         )
 
-    def authenticate(self, login: str, secret: str, *, now: float) -> tuple[Credential, StoredSecret] | None:
-        """The credential and which of its secrets, or None: unknown, wrong, revoked and expired look and last the
-        same.
-        """
+    def authenticate(self, login: str, secret: str, *, now: float) -> Login | None:
+        """None for unknown, wrong, revoked and expired, which look and last the same."""
         credential = self.logins.get(login, _NOBODY)
         stored = credential.verify(secret, now=now)
         usable = credential.is_usable(now=now) and credential is not _NOBODY
-        return (credential, stored) if stored is not None and usable else None
+        return Login(credential, stored) if stored is not None and usable else None
 
-    def is_current(self, credential: Credential, *, now: float) -> bool:
-        """Whether an open session may go on with `credential`: it still exists and was neither revoked nor has
-        expired.
-        """
-        current = self.credentials.get(credential.name)
-        return current is not None and current.login == credential.login and current.is_usable(now=now)
+    def current(self, login: Login, *, now: float) -> Login | None:
+        """As it is now, for a session that is open; None when credential or secret is gone, or not good any more."""
+        credential = self.credentials.get(login.credential.name)
+        if credential is None or credential.login != login.credential.login or not credential.is_usable(now=now):
+            return None
+        if login.secret is None:
+            return Login(credential)
+        secret = credential.stored(login.secret.sha256, now=now)
+        return Login(credential, secret) if secret is not None else None
 
     def signing_domain(self, from_domain: str) -> SenderDomain | None:
         """The From domain if it has a key that signs, else its nearest parent that has one (RFC 6376 3.5, d=; RFC

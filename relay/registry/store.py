@@ -92,6 +92,16 @@ class Registry:
     async def finish_rotation(self, name: str) -> Credential:
         return await self._change(lambda connection: credential_changes.finish_rotation(connection, name))
 
+    async def add_trial(self, name: str, *, valid_until: float) -> Issued:
+        return await self._change(
+            lambda connection: credential_changes.add_trial(
+                connection, name, valid_until=valid_until, now=self._now(), random=self._random
+            )
+        )
+
+    async def end_trial(self, secret: str) -> None:
+        await self._change(lambda connection: credential_changes.end_trial(connection, secret, now=self._now()))
+
     async def hold(self, name: str) -> Credential:
         return await self._turn(name, Verb.HOLD)
 

@@ -24,7 +24,9 @@ SYSEXITS = range(os.EX_USAGE, os.EX_CONFIG + 1)
 
 @dataclass(slots=True)
 class Life:
-    """One worker's. ready: it takes mail. error: what it told of its end. killed: by us."""
+    """One worker's. ready: it takes mail. error: what it told of its end. killed: by us. over: it was reaped, and its
+    process id may be another's.
+    """
 
     pid: int
     ends: Ends
@@ -34,6 +36,17 @@ class Life:
     ready: bool = False
     error: RelayError | None = None
     killed: bool = False
+    over: bool = False
+
+    def reap(self) -> int | None:
+        """Its exit code; None while it runs."""
+        code = exit_code(self.pid)
+        self.over = code is not None
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.over:
+            os.kill(self.pid, number)
 
     def answers(self, now: float, *, within: float) -> bool:
         return now - self.last_beat <= within
@@ -116,7 +129,7 @@ class Crew:
 
     async def ended(self) -> list[Ended]:
         """Those whose processes are over, when all they had to say is heard."""
-        over = [Ended(slot, life, code) for slot, life in self.lives() if (code := exit_code(life.pid)) is not None]
+        over = [Ended(slot, life, code) for slot, life in self.lives() if (code := life.reap()) is not None]
         for each in over:
             await each.life.heard_out()
         return over
@@ -135,11 +148,11 @@ class Crew:
         if not life.killed:
             life.killed = True
             self._log.error("worker killed", worker=slot.number, pid=life.pid, why=why)
-            os.kill(life.pid, signal.SIGKILL)
+            life.signal(signal.SIGKILL)
 
     def drain(self) -> None:
         for _, life in self.lives():
-            os.kill(life.pid, signal.SIGTERM)
+            life.signal(signal.SIGTERM)
 
     def tell(self, verb: str) -> None:
         for _, life in self.lives():

@@ -16,12 +16,13 @@ from pathlib import Path
 from relay.config.load import load
 from relay.config.models import Config
 from relay.dkim import generate_keys, public_record
-from relay.errors import PermissionRefused
+from relay.errors import ConfigError, PermissionRefused
 from relay.mail.address import Pattern
 from relay.registry.domains import NewKey
 from relay.registry.store import Registry
 from relay.server.certificates import CA, CHAIN, KEY, make_local_tls
 from relay.server.directory import prepare
+from relay.spool import Lock
 
 DOMAIN = "quickstart.test"
 CREDENTIAL = "first"
@@ -66,7 +67,7 @@ file = {log}
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """secret: the first credential's, "" when it was made at an earlier start. usual_ports: 587 and 465 could be
-    bound.
+    bound, where it was for the quick start to choose.
     """
 
     config: Config
@@ -78,11 +79,15 @@ class Prepared:
 
 
 async def prepare_all(config_path: Path, *, spool: Path, now: float) -> Prepared:
-    """Raises RelayError."""
+    """Raises RelayError; where a server runs, nothing was made for it then."""
     wrote, config = _files(config_path, spool, now)
-    login, secret = await _first_credential(config, now)
+    lock = Lock(config.server.spool / "lock")
+    try:
+        login, secret = await _first_credential(config, now)
+    finally:
+        lock.release()
     ports = {int(listen.rpartition(":")[2]) for listen in config.submission.starttls}
-    return Prepared(config, login, secret, usual_ports=USUAL[0] in ports, wrote_config=wrote)
+    return Prepared(config, login, secret, usual_ports=not wrote or USUAL[0] in ports, wrote_config=wrote)
 
 
 def _files(config_path: Path, spool: Path, now: float) -> tuple[bool, Config]:
@@ -92,6 +97,7 @@ def _files(config_path: Path, spool: Path, now: float) -> tuple[bool, Config]:
         if wrote:
             _write_config(config_path, spool)
         config = load(config_path)
+        _refuse_without_logins(config, config_path)
         if _is_ours(config, config_path) and not config.tls.certificate.exists():
             moment = dt.datetime.fromtimestamp(now, tz=dt.UTC)
             make_local_tls(config.tls.certificate.parent, hostname=config.server.hostname, now=moment)
@@ -102,6 +108,14 @@ def _files(config_path: Path, spool: Path, now: float) -> tuple[bool, Config]:
         ) from error
     prepare(config.server.spool)
     return wrote, config
+
+
+def _refuse_without_logins(config: Config, path: Path) -> None:
+    if not config.submission.starttls and not config.submission.tls:
+        raise ConfigError(
+            f"{path} has no listener for logins, which the quick start is about",
+            remedy='add one under [submission], such as: starttls = ["127.0.0.1:587"]; or start with: relay serve',
+        )
 
 
 def _is_ours(config: Config, path: Path) -> bool:

@@ -70,6 +70,7 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._fork_wanted = asyncio.Event()
         self._hangup = asyncio.Event()
+        self._any_ready = asyncio.Event()
         self._stopping_since = 0.0
         self._fed_at = 0.0
         self._is_announced = False
@@ -145,6 +146,7 @@ class Supervisor:
 
     def _became_ready(self, slot: Slot, life: Life) -> None:
         slot.became_ready(life, time.monotonic())
+        self._any_ready.set()
         self._switchboard.joined(slot.number, life.channel)
         self._crew.tell_how_many_are_ready()
         if not self._is_announced and len(self._crew.ready()) == len(self._crew.slots):
@@ -248,6 +250,8 @@ class Supervisor:
             self._crew.kill(slot, life, "takes no listeners")
 
     async def _save_usage(self) -> None:
+        """From when there is a worker to write; later, one being missed is told."""
+        await self._any_ready.wait()
         every, log = self._patience.save_every, self._log
         await repeat(
             lambda: self._keeper.save(self._write), every=every, log=log, failing="what was sent not saved yet"

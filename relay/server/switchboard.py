@@ -29,6 +29,8 @@ class Board(Protocol):
 
     async def take(self, credential: str, limits: Limits, count: int) -> float: ...
 
+    def give_back(self, credential: str, limits: Limits, count: int) -> None: ...
+
     async def acquire(self, site: str, *, maximum: int) -> bool: ...
 
     def release(self, site: str) -> None: ...
@@ -64,6 +66,9 @@ class LocalBoard:
     async def take(self, credential: str, limits: Limits, count: int) -> float:
         return self._rates.take(credential, limits, now=self._now(), count=count)
 
+    def give_back(self, credential: str, limits: Limits, count: int) -> None:
+        self._rates.give_back(credential, limits, count=count)
+
     async def acquire(self, site: str, *, maximum: int) -> bool:
         return self._sites.try_acquire(site, maximum=maximum)
 
@@ -95,6 +100,9 @@ class RemoteBoard:
 
     async def take(self, credential: str, limits: Limits, count: int) -> float:
         return float(await self._ask(0.0, "take", credential, limits.second, limits.hour, limits.day, count))
+
+    def give_back(self, credential: str, limits: Limits, count: int) -> None:
+        self._channel.tell("give back", credential, limits.second, limits.hour, limits.day, count)
 
     async def acquire(self, site: str, *, maximum: int) -> bool:
         return bool(await self._ask(False, "acquire", site, maximum))  # noqa: FBT003  the answer without a supervisor
@@ -168,6 +176,8 @@ class Switchboard:
         match verb, arguments:
             case "take", [credential, second, hour, day, count]:
                 return self._rates.take(credential, Limits(second, hour, day), now=self._now(), count=count)
+            case "give back", [credential, second, hour, day, count]:
+                self._rates.give_back(credential, Limits(second, hour, day), count=count)
             case "acquire", [site, maximum]:
                 return self._acquire(slot, site, maximum)
             case "release", [site]:

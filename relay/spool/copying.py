@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.spool import database
+from relay.spool import database, stored
 from relay.spool.content import CHUNK_OCTETS, sync_directory
 from relay.spool.failure import translated
 from relay.spool.recovery import CONTENT, DATABASE, make_directory, shard_directory
@@ -92,7 +92,8 @@ class _Copying:
 
     def _insert(self, table: str, rows: list[tuple[object, ...]]) -> None:
         if rows:
-            self._copy.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            sql = f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})"
+            self._copy.executemany(sql, [stored.insertable(table, row) for row in rows])
 
     def _file(self, name: str) -> bool:
         """Whether it was there."""

@@ -163,6 +163,14 @@ def forget(tables: Tables, table: str, upto: int) -> Steps[None]:
         yield
 
 
+def leave_out(tables: Tables, table: str, sequences: Sequence[int]) -> Steps[None]:
+    """Drop rows of an outbox table that nobody can read."""
+    for piece in _pieces(sequences):
+        for sequence in piece:
+            tables.forget(table, start=sequence, stop=sequence)
+        yield
+
+
 def _pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
     if len(items) <= PIECE:
         if items:

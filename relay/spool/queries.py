@@ -20,6 +20,7 @@ from relay.mail.suppression import Strike, Suppression
 from relay.spool import rows, stored
 from relay.spool.content import StoredContent
 from relay.spool.numbering import first_at, number_of
+from relay.spool.outbox import Outbox, unpacked
 from relay.spool.rows import Row
 from relay.spool.stored import Found, Key
 from relay.spool.values import Cursor, DomainTotal, QueuedRecipient, QueueEntry, Selection, Status, StatusTotal, Totals
@@ -220,25 +221,21 @@ def _domains(found: list[Row]) -> list[DomainTotal]:
 # what is to be carried over
 
 
-def events(*, after: int, limit: int) -> Query[list[tuple[int, Event]]]:
+def events(*, after: int, limit: int) -> Query[Outbox[Event]]:
     """One row: SQLite gives up the interpreter for each, and on a busy loop it may take 5 ms to have it back."""
     inner = "SELECT sequence, event FROM event WHERE sequence > ? ORDER BY sequence LIMIT ?"
     return Query(f"SELECT group_concat(sequence || ' ' || hex(event), ' ') FROM ({inner})", (after, limit), _events)
 
 
-def _events(found: list[Row]) -> list[tuple[int, Event]]:
-    words = (found[0][0] or "").split()
+def _events(found: list[Row]) -> Outbox[Event]:
+    words = (found[0][0] or "").split(" ") if found[0][0] else []
     pairs = zip(map(int, words[::2]), map(bytes.fromhex, words[1::2]), strict=True)
-    return sorted(((sequence, rows.unpack_event(packed)) for sequence, packed in pairs), key=itemgetter(0))
+    return unpacked(sorted(pairs, key=itemgetter(0)), rows.unpack_event)
 
 
-def suppressions(*, after: int, limit: int) -> Query[list[tuple[int, Suppression | Strike]]]:
+def suppressions(*, after: int, limit: int) -> Query[Outbox[Suppression | Strike]]:
     sql = "SELECT sequence, suppression FROM suppression WHERE sequence > ? ORDER BY sequence LIMIT ?"
-    return Query(sql, (after, limit), _suppressions)
-
-
-def _suppressions(found: list[Row]) -> list[tuple[int, Suppression | Strike]]:
-    return [(sequence, rows.unpack_suppression(packed)) for sequence, packed in found]
+    return Query(sql, (after, limit), partial(unpacked, unpack=rows.unpack_suppression))
 
 
 def _only(found: list[Row]) -> Any:

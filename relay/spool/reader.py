@@ -54,11 +54,11 @@ class SpoolReader:
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """What the journal does not have yet, by sequence."""
-        return self._ask(queries.events(after=after, limit=limit))
+        return self._ask(queries.events(after=after, limit=limit)).rows
 
     def suppressions(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Suppression | Strike]]:
         """What the suppression list does not have yet, by sequence."""
-        return self._ask(queries.suppressions(after=after, limit=limit))
+        return self._ask(queries.suppressions(after=after, limit=limit)).rows
 
     def close(self) -> None:
         self._connection.close()

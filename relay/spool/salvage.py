@@ -19,6 +19,7 @@ from relay.spool import database, failure, rows, stored, verbs
 from relay.spool.content import StoredContent, sync_directory
 from relay.spool.numbering import id_of
 from relay.spool.operations import Steps
+from relay.spool.outbox import unpacked
 from relay.spool.pages import Pages, Record
 from relay.spool.recovery import CONTENT, DATABASE
 from relay.spool.setting_aside import NO_CONTENT, damage_of_file
@@ -35,7 +36,6 @@ _ADD = {
     "mark": "UPDATE mark SET sequence = max(sequence, ?2) WHERE name = ?1",
 }
 _PAGE = 500
-NO_CHECKSUM = -1  # is nothing's: it is set aside with the others
 _MOST_SEQUENCE = 1 << 62
 
 Row = tuple[Any, ...]
@@ -98,7 +98,7 @@ class _Salvage:
         try:
             for record in pages.records():
                 for table, row in _rows_of(record):
-                    self._execute(_ADD[table], row)
+                    self._execute(_ADD[table], stored.insertable(table, row))
         finally:
             pages.close()
 
@@ -203,7 +203,7 @@ def _recipient(values: Row) -> Iterable[tuple[str, Row]]:
     checksum, damage = values[13:] if len(values) == 15 else (None, None)
     is_sound = all(type(each) is kind for each, kind in zip(values, _RECIPIENT, strict=False))
     if not is_sound or values[6] not in _STATUSES or type(checksum) not in (int, type(None)):
-        return [("recipient", (*values[:6], rows.HELD, 0, 0.0, 0.0, 0.0, 0, "", NO_CHECKSUM, None))]
+        return [("recipient", (*values[:6], rows.HELD, 0, 0.0, 0.0, 0.0, 0, "", stored.NO_CHECKSUM, None))]
     return [("recipient", (*values[:13], checksum, damage if isinstance(damage, str) else None))]
 
 
@@ -214,12 +214,10 @@ def _with_floats(values: Row) -> Row:
 
 def _outbox(sequence: int, packed: bytes) -> Iterable[tuple[str, Row]]:
     """Events and suppressions look alike but for what is in them."""
-    for table, unpack in (("suppression", rows.unpack_suppression), ("event", rows.unpack_event)):
-        try:
-            unpack(packed)
-        except Exception:  # noqa: BLE001, S112  whatever it is: it is none of these
-            continue
-        return [(table, (sequence, packed))]
+    if unpacked([(sequence, packed)], rows.unpack_suppression).rows:
+        return [("suppression", (sequence, packed))]
+    if unpacked([(sequence, packed)], rows.unpack_event).rows:
+        return [("event", (sequence, packed))]
     return ()
 
 

@@ -20,7 +20,7 @@ from operator import attrgetter
 from zlib import crc32
 
 from relay.errors import MessageDamaged, NotFound, SpoolDamaged
-from relay.spool import checksums, queries, verbs
+from relay.spool import checksums, operations, queries, verbs
 from relay.spool.changes import Changes
 from relay.spool.content import StoredContent
 from relay.spool.numbering import number_of
@@ -76,6 +76,14 @@ class SettingAside:
             log.error(
                 "recipient set aside", extra={"id": change.message_id, "position": change.position, "reason": reason}
             )
+
+    async def leave_out(self, table: str, damaged: Sequence[tuple[int, bytes]]) -> None:
+        """Rows of the outbox that cannot be understood: the log has them now."""
+        for sequence, packed in damaged:
+            extra = {"table": table, "sequence": sequence, "octets": packed.hex()}
+            log.error("a row of the outbox is damaged and left out", extra=extra)
+        sequences = [sequence for sequence, _ in damaged]
+        await self._changes.make(partial(operations.leave_out, table=table, sequences=sequences), insists=True)
 
     async def content(
         self, message_id: str, known: StoredContent | None, ask: Query[StoredContent | None]

@@ -25,6 +25,7 @@ from relay.spool.changes import Changes
 from relay.spool.content import IncomingFile, StoredContent
 from relay.spool.numbering import number_of
 from relay.spool.opening import Parts, opened
+from relay.spool.outbox import Outbox
 from relay.spool.queries import Query
 from relay.spool.reads import Reads
 from relay.spool.setting_aside import SettingAside
@@ -287,7 +288,7 @@ class Spool:
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """By sequence; sequences ascend and are never given twice, also after a restart."""
-        return await self._look(queries.events(after=after, limit=limit))
+        return await self._outbox("event", queries.events(after=after, limit=limit))
 
     async def forget_events(self, upto: int) -> None:
         """Those up to a sequence are in the journal. Raises SpoolFull, SpoolError."""
@@ -295,11 +296,16 @@ class Spool:
 
     async def suppressions(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Suppression | Strike]]:
         """By sequence, as events."""
-        return await self._look(queries.suppressions(after=after, limit=limit))
+        return await self._outbox("suppression", queries.suppressions(after=after, limit=limit))
 
     async def forget_suppressions(self, upto: int) -> None:
         """Those up to a sequence are in the suppression list. Raises SpoolFull, SpoolError."""
         await self._changes.make(partial(operations.forget, table="suppression", upto=upto))
+
+    async def _outbox(self, table: str, query: Query[Outbox[T]]) -> list[tuple[int, T]]:
+        while (found := await self._look(query)).damaged:
+            await self._aside.leave_out(table, found.damaged)
+        return found.rows
 
     async def _ask(self, query: Query[T]) -> T:
         return await self._asked(self._parts.reads, query)

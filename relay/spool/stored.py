@@ -8,6 +8,7 @@ version 1 wrote has no checksums; of it only what cannot be understood is found.
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from relay.spool.rows import Facts, Row
 from relay.spool.values import QueuedMessage, QueuedRecipient, QueueEntry, Status
 
 Key = tuple[int, int]
+
+NO_CHECKSUM = -1  # is nothing's: a row that has it is set aside
+_CHECKSUM_AT = MappingProxyType({"message": 4, "content": 5, "recipient": 13})
 
 NO_MESSAGE = "its message is not in the shard"
 MESSAGE_DAMAGED = "what is kept of its message is damaged"
@@ -232,6 +236,16 @@ def status_of(status: int, *, attempts: int, damage: str | None) -> Status:
 
 def oldest(number: int | None) -> float:
     return 0.0 if number is None else time_of(number)
+
+
+def insertable(table: str, row: Row) -> Row:
+    """A stored row as another database takes it: text that is none is replaced, and its checksum then nothing's."""
+    if all(_is_text(value) for value in row if isinstance(value, str)):
+        return row
+    values = [rows.writable(value) if isinstance(value, str) else value for value in row]
+    if table in _CHECKSUM_AT:
+        values[_CHECKSUM_AT[table]] = NO_CHECKSUM
+    return values
 
 
 def _is_text(value: Any) -> bool:

@@ -21,6 +21,7 @@ from relay.spool import failure, integrity, lock, rows, stored
 from relay.spool.content import StoredContent
 from relay.spool.database import refuse_foreign
 from relay.spool.numbering import id_of
+from relay.spool.outbox import unpacked
 from relay.spool.recovery import CONTENT, DATABASE, shard_directory
 from relay.spool.setting_aside import NO_CONTENT, damage_of_file
 
@@ -32,12 +33,13 @@ OF_NO_MESSAGE = "a content whose message is not in the shard"
 NOT_DECODED = "it cannot be understood"
 
 _SET_ASIDE = "Set aside when it is to be delivered. To end it: relay queue cancel {id}"
+_LEFT_OUT = "The server tells its log of it, with its octets, and leaves it out."
 _IS_ASIDE = "Set aside. To have it looked at again: relay queue release {id}; to end it: relay queue cancel {id}"
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """message: a queue id, "" where it is no message's. what, remedy: sentences. is_aside: it is set aside already."""
+    """message: a queue id, "" where it is no message's. what, remedy: sentences. is_aside: it keeps nothing waiting."""
 
     message: str
     what: str
@@ -62,8 +64,8 @@ class Verified:
     @property
     def is_to_be_recovered(self) -> bool:
         """Anything is damaged but what is set aside already."""
-        aside = {each.message for each in self.damages if each.is_aside}
-        return any(each.message not in aside for each in self.damages)
+        aside = {each.message for each in self.damages if each.is_aside and each.message}
+        return any(not each.is_aside and each.message not in aside for each in self.damages)
 
 
 def verify(directory: Path, *, shard: int, now: Callable[[], float] = time.time, by_owner: bool = False) -> Verified:
@@ -156,13 +158,17 @@ class _Look:
 
     def _outbox(self) -> None:
         """What is not in the journal and the suppression list yet."""
-        for table, unpack in (("event", rows.unpack_event), ("suppression", rows.unpack_suppression)):
-            for sequence, packed in self._paged(
-                f"SELECT sequence, {table} FROM {table} WHERE sequence > ? ORDER BY sequence LIMIT ?", (-1,)
-            ):
+        kinds: tuple[tuple[str, Callable[[bytes], object]], ...] = (
+            ("event", rows.unpack_event),
+            ("suppression", rows.unpack_suppression),
+        )
+        for table, unpack in kinds:
+            page = f"SELECT sequence, {table} FROM {table} WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            for row in self._paged(page, (-1,)):
                 self._found.events += 1
-                if not _is_decoded(packed, unpack):
-                    self._found.damages.append(Damage("", f"{table} {sequence}: {NOT_DECODED}"))
+                for sequence, _ in unpacked([row], unpack).damaged:
+                    told = Damage("", f"{table} {sequence}: {NOT_DECODED}", _LEFT_OUT, is_aside=True)
+                    self._found.damages.append(told)
 
     def _files(self) -> None:
         """An owner writes a file before its row, and removes it after."""
@@ -194,11 +200,3 @@ class _Look:
 
 def _has_column(connection: sqlite3.Connection, table: str, name: str) -> bool:
     return any(row[1] == name for row in connection.execute(f"PRAGMA table_info({table})"))
-
-
-def _is_decoded(packed: Any, unpack: Callable[[bytes], object]) -> bool:
-    try:
-        unpack(packed)
-    except Exception:  # noqa: BLE001  whatever it is: this is no event
-        return False
-    return True

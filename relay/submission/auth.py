@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from relay.mail.reply import Reply
 from relay.registry.credentials import Credential
+from relay.registry.snapshot import Login
 from relay.registry.usage import KNOWN_SECONDS, Use
 from relay.submission.client import Client
 from relay.submission.sasl import Attempt
@@ -44,7 +45,7 @@ class Denied:
         return self.failure not in (Failure.LOCKED, Failure.TROUBLE)
 
 
-def check(attempt: Attempt, client: Client, services: Services) -> Credential | Denied:
+def check(attempt: Attempt, client: Client, services: Services) -> Login | Denied:
     """Decide one attempt and tell the guard."""
     try:
         return _check(attempt, client, services)
@@ -53,18 +54,18 @@ def check(attempt: Attempt, client: Client, services: Services) -> Credential | 
         return Denied(TROUBLE, Failure.TROUBLE)
 
 
-def _check(attempt: Attempt, client: Client, services: Services) -> Credential | Denied:
+def _check(attempt: Attempt, client: Client, services: Services) -> Login | Denied:
     now, snapshot = services.now(), services.snapshot()
     if _is_locked(attempt.login, client, services, now):
         return Denied(LOCKED, Failure.LOCKED)
-    found = snapshot.authenticate(attempt.login, attempt.secret, now=now)
-    if found is None or not found[0].allows_client(client.address):
+    login = snapshot.authenticate(attempt.login, attempt.secret, now=now)
+    if login is None or not login.allows_client(client.address):
         services.guard.failed(address=client.key, login=attempt.login, now=now)
-        return Denied(INVALID, _failure(snapshot.logins.get(attempt.login), verified=found is not None, now=now))
-    credential, secret = found
+        return Denied(INVALID, _failure(snapshot.logins.get(attempt.login), verified=login is not None, now=now))
     services.guard.succeeded(address=client.key, login=attempt.login, now=now)
-    services.record_use(Use(credential.name, now, client.address, secret.sha256))
-    return credential
+    if not login.is_trial:
+        services.record_use(Use(login.credential.name, now, client.address, login.sha256))
+    return login
 
 
 def _is_locked(login: str, client: Client, services: Services, now: float) -> bool:

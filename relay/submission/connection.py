@@ -148,8 +148,8 @@ class Connection(SMTP):
             self._act(self._session.dismiss_when_idle(replies.SHUTTING_DOWN))
 
     def check_credential(self) -> None:
-        if self._session is not None and self._session.is_revoked:
-            self._act(self._session.dismiss(replies.NOT_VALID))
+        if self._session is not None:
+            self._act(self._session.dismiss_if_revoked())
 
     def sweep(self, now: float, limits: SubmissionLimits) -> None:
         """End what has taken too long."""

@@ -14,14 +14,16 @@ from typing import ClassVar
 from relay.mail.reply import Reply
 from relay.reception import Submitted
 from relay.registry.credentials import Credential
+from relay.registry.snapshot import Login
 from relay.registry.usage import Use
 from relay.submission import replies
 from relay.submission.admission import TOO_MANY_OF_CREDENTIAL, Admission
 from relay.submission.auth import Denied, check
 from relay.submission.client import Client
 from relay.submission.commands import IN_TRANSACTION, TRANSITIONS, UNAUTHENTICATED, State, Verb, out_of_order
-from relay.submission.intake import Intake
+from relay.submission.intake import Intake, shown
 from relay.submission.limits import Excess
+from relay.submission.refusal import Refused, record
 from relay.submission.sasl import Attempt, Challenge, Exchange, Step
 from relay.submission.services import Services
 from relay.submission.terms import Terms
@@ -62,6 +64,7 @@ class Dialogue:
         "_helo",
         "_intake",
         "_last_chunk",
+        "_login",
         "_nonsense",
         "_services",
         "_skipping",
@@ -69,7 +72,6 @@ class Dialogue:
         "_terms",
         "_tls",
         "client",
-        "credential",
         "state",
         "submitted",
     )
@@ -82,9 +84,10 @@ class Dialogue:
         self._admission = admission
         self._intake = Intake(terms, services, over, client)
         self.client = client
-        self.credential: Credential | None = None
-        if terms.trusted:
-            self.credential = services.snapshot().credentials.get(terms.trusted)
+        self._login: Login | None = None
+        trusted = services.snapshot().credentials.get(terms.trusted)
+        if trusted is not None:
+            self._login = Login(trusted)
         self.submitted: Submitted | None = None
         self._exchange = Exchange()
         self._commands = self._nonsense = self._failures = 0
@@ -103,15 +106,17 @@ class Dialogue:
     def is_idle(self) -> bool:
         return self.state not in IN_TRANSACTION
 
-    def current_credential(self) -> Credential | None:
-        """The session's credential as it is now; None once it was revoked, has expired or may not come from here."""
-        if self.credential is None:
+    @property
+    def credential(self) -> Credential | None:
+        """As of the last MAIL; None before AUTH."""
+        return self._login.credential if self._login is not None else None
+
+    def current_login(self) -> Login | None:
+        """The session's as it is now; None once it was revoked, has expired or may not come from here."""
+        if self._login is None:
             return None
-        snapshot = self._services.snapshot()
-        if not snapshot.is_current(self.credential, now=self._services.now()):
-            return None
-        current = snapshot.credentials[self.credential.name]
-        return current if current.allows_client(self.client.address) else None
+        login = self._services.snapshot().current(self._login, now=self._services.now())
+        return login if login is not None and login.allows_client(self.client.address) else None
 
     def reset(self) -> None:
         """Forget the message under way."""
@@ -121,9 +126,7 @@ class Dialogue:
 
     def command(self, line: bytes) -> Answer:
         """A line that is no part of an exchange, without its CRLF."""
-        first, self._first = self._first, False
-        if first and _FOREIGN.match(line):
-            self._services.log.info("session is not SMTP", client=self.client.address)
+        if self._is_foreign(line):
             return replies.NOT_SMTP, Turn.OVER
         if self.state in UNAUTHENTICATED:
             self._commands += 1
@@ -131,13 +134,23 @@ class Dialogue:
                 return replies.TOO_MANY_COMMANDS, Turn.OVER
         word, _, argument = line.partition(b" ")
         verb = _VERBS.get(word.upper())
-        return self._carry_out(verb, argument) if verb is not None else self.nonsense(replies.UNKNOWN)
+        return self._carry_out(verb, argument) if verb is not None else self._refuse_nonsense(replies.UNKNOWN)
 
-    def nonsense(self, octets: bytes) -> Answer:
-        """Answer a line that is no command with `octets`, so many times and no more."""
-        self._first = False
+    def malformed(self, line: bytes, refusal: bytes) -> Answer:
+        """A line that is too long or ends in no CRLF, as far as it has come."""
+        return (replies.NOT_SMTP, Turn.OVER) if self._is_foreign(line) else self._refuse_nonsense(refusal)
+
+    def _is_foreign(self, line: bytes) -> bool:
+        first, self._first = self._first, False
+        is_foreign = first and _FOREIGN.match(line) is not None
+        if is_foreign:
+            self._services.log.info("session is not SMTP", client=self.client.address)
+        return is_foreign
+
+    def _refuse_nonsense(self, refusal: bytes) -> Answer:
+        """A line that is no command, so many times and no more."""
         self._nonsense += 1
-        return (octets, Turn.COMMAND) if self._nonsense < NONSENSE_LIMIT else (replies.NONSENSE, Turn.OVER)
+        return (refusal, Turn.COMMAND) if self._nonsense < NONSENSE_LIMIT else (replies.NONSENSE, Turn.OVER)
 
     def exchange(self, line: bytes) -> Answer:
         return self._step(self._exchange.proceed(line))
@@ -226,9 +239,9 @@ class Dialogue:
         if isinstance(outcome, Denied):
             return self._deny(attempt.login, outcome)
         limit = self._terms.limits.sessions_per_credential
-        if not self._admission.move_to_credential(outcome.name, limit=limit):
+        if not self._admission.move_to_credential(outcome.credential.name, limit=limit):
             return TOO_MANY_OF_CREDENTIAL.wire(), Turn.OVER
-        self.credential = outcome
+        self._login = outcome
         self.state = TRANSITIONS[self.state, Verb.AUTH]
         self._services.facts.auth_succeeded()
         return replies.AUTHENTICATED, Turn.COMMAND
@@ -236,7 +249,7 @@ class Dialogue:
     def _deny(self, login: str, denied: Denied) -> Answer:
         self._services.facts.auth_failed(denied.failure)
         self._services.log.warning(
-            "authentication failed", reason=denied.failure.value, login=login[:NAME_LIMIT], client=self.client.address
+            "authentication failed", reason=denied.failure.value, login=login, client=self.client.address
         )
         self._failures += denied.is_guess
         if self._failures >= self._terms.limits.auth_failures_per_session:
@@ -246,15 +259,34 @@ class Dialogue:
     # -- messages -------------------------------------------------------------------------------------------------
 
     def _on_mail(self, argument: bytes, after: State) -> Answer:
-        credential = self.current_credential()
-        if credential is None:
-            return replies.NOT_VALID.wire(), Turn.OVER
-        refusal = self._intake.mail(argument, credential)
+        login = self.current_login()
+        if login is None:
+            return self._end_without_login(argument)
+        refusal = self._intake.mail(argument, login.credential)
         if refusal is not None:
             return self._say(refusal)
-        self.credential = credential
+        self._login = login
         self.state = after
         return replies.SENDER_OK, Turn.COMMAND
+
+    def _end_without_login(self, argument: bytes = b"") -> Answer:
+        """The credential or its secret is not good any more, or a trusted listener names one that is not there."""
+        self.record_not_valid(argument)
+        self._intake.reset()
+        return replies.NOT_VALID.wire(), Turn.OVER
+
+    def record_not_valid(self, argument: bytes = b"") -> None:
+        """That a message was refused for it: the one under way, or the one this argument of MAIL was to begin."""
+        known = self.credential
+        refused = Refused(
+            credential=known.name if known is not None else self._terms.trusted,
+            stream=known.stream if known is not None else "",
+            client=self.client.address,
+            tls=self._tls,
+            sender=self._intake.sender,
+            detail=shown(argument),
+        )
+        record(replies.NOT_VALID, refused, self._services)
 
     def _on_rcpt(self, argument: bytes, after: State) -> Answer:
         refusal = self._intake.rcpt(argument)
@@ -307,17 +339,15 @@ class Dialogue:
             return self._trouble(Verb.DATA, error), Turn.COMMAND
 
     def _finish(self) -> Answer:
-        credential = self.current_credential()
-        if credential is None:
-            self._intake.reset()
-            return replies.NOT_VALID.wire(), Turn.OVER
+        login = self.current_login()
+        if login is None:
+            return self._end_without_login()
         self._smtputf8 = self._intake.smtputf8
-        outcome = self._intake.finish(credential, ehlo=self._ehlo, protocol=self._protocol())
+        outcome = self._intake.finish(login.credential, ehlo=self._ehlo, protocol=self._protocol())
         if isinstance(outcome, Reply):
             return outcome.wire(smtputf8=self._smtputf8), Turn.COMMAND
         if self._terms.trusted:  # where nobody logs in, mail is what uses a credential
-            credential = outcome.credential
-            self._services.record_use(Use(credential.name, self._services.now(), self.client.address))
+            self._services.record_use(Use(login.credential.name, self._services.now(), self.client.address))
         self.submitted = outcome
         return b"", Turn.COMMIT
 

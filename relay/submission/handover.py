@@ -17,7 +17,7 @@ from relay.submission.services import Services
 async def hand_over(submitted: Submitted, services: Services, over: Excess) -> Reply:
     """The reply to the end of the content. Raises nothing."""
     try:
-        reply = await _take(submitted, services, over) or await services.receiver.receive(submitted)
+        reply = await _take(submitted, services, over) or await _receive(submitted, services)
     except Exception as error:  # a bug of ours must not cost the client its message
         services.log.exception("message not accepted", error, id=submitted.id)
         reply = Reply(451, "4.3.0", f"Trouble here; try again later ({submitted.id})")
@@ -41,10 +41,24 @@ async def _take(submitted: Submitted, services: Services, over: Excess) -> Reply
     return excess(limits, retry_after)
 
 
+async def _receive(submitted: Submitted, services: Services) -> Reply:
+    """A message that is refused counts for no limit."""
+    is_accepted = False
+    try:
+        reply = await services.receiver.receive(submitted)
+        is_accepted = reply.is_positive
+    finally:
+        limits = limits_of(submitted.credential)
+        if limits and not is_accepted:
+            services.limiter.give_back(submitted.credential.name, limits, 1)
+    return reply
+
+
 def _refused(submitted: Submitted) -> Refused:
     body = submitted.file.size if submitted.file is not None else len(submitted.body)
     return Refused(
-        credential=submitted.credential,
+        credential=submitted.credential.name,
+        stream=submitted.credential.stream,
         client=submitted.client,
         tls=submitted.tls,
         sender=submitted.envelope.sender,

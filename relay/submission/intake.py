@@ -5,6 +5,7 @@ when they are accepted. Content comes by DATA or by BDAT (RFC 3030); octets of a
 the same, because what follows them is the next command. What ends is a `Submitted`, or the reply that refuses it.
 """
 
+from relay.mail.address import domain_of
 from relay.mail.esmtp import SyntaxRefused, parse_mail, parse_rcpt
 from relay.mail.reply import Reply
 from relay.reception import Submitted
@@ -44,13 +45,18 @@ class Intake:
     def smtputf8(self) -> bool:
         return self._transaction is not None and self._transaction.smtputf8
 
+    @property
+    def sender(self) -> str:
+        """Of the message under way; "" without one."""
+        return self._transaction.sender if self._transaction is not None else ""
+
     def mail(self, argument: bytes, credential: Credential) -> Reply | None:
         if argument[:5].upper() != b"FROM:":
             return MAIL_FORM
         try:
             command = parse_mail(argument[5:])
         except SyntaxRefused as error:
-            return self._refuse(error.reply, credential, detail=_shown(argument))
+            return self._refuse(error.reply, credential, detail=shown(argument))
         refusal = refuse_mail(command, credential, self._terms, self._services, self._over)
         if refusal is not None:
             return self._refuse(refusal, credential, sender=command.sender)
@@ -63,9 +69,10 @@ class Intake:
             return RCPT_FORM
         credential, sender = transaction.credential, transaction.sender
         try:
-            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8).recipient
+            home = domain_of(sender) or self._terms.hostname
+            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8, home=home).recipient
         except SyntaxRefused as error:
-            return self._refuse(error.reply, credential, sender=sender, detail=_shown(argument))
+            return self._refuse(error.reply, credential, sender=sender, detail=shown(argument))
         refusal = transaction.add(recipient, self._services)
         if refusal is not None:
             return self._refuse(refusal, credential, sender=sender, recipient=recipient.address)
@@ -159,7 +166,8 @@ class Intake:
         detail: str = "",
     ) -> Reply:
         refused = Refused(
-            credential=credential,
+            credential=credential.name,
+            stream=credential.stream,
             client=self._client.address,
             tls=self.tls,
             sender=sender,
@@ -172,5 +180,6 @@ class Intake:
         return reply
 
 
-def _shown(argument: bytes) -> str:
+def shown(argument: bytes) -> str:
+    """Of a command's argument what the journal keeps."""
     return argument[:DETAIL_LIMIT].decode("utf-8", "backslashreplace")

@@ -4,7 +4,8 @@
 the switchboard holds the one table and the one `Rates`. `Rates` is pure: time comes in as an argument.
 
 A second is a token bucket that holds a second's worth; hour and day are sliding windows of 60 buckets, so that a limit
-is exceeded by no more than a bucket's width and an entry is small whatever the traffic. A refused take counts nothing.
+is exceeded by no more than a bucket's width and an entry is small whatever the traffic. A refused take counts nothing,
+and neither does a message that was refused after it: what was taken for it is given back.
 Our own limits are never a 5xx: what is over them is told when to come again (`excess`), and while that lasts, the next
 MAIL is told so at once (`Excess`) instead of after its content.
 """
@@ -22,6 +23,7 @@ HOUR = 3600.0
 DAY = 86400.0
 BUCKETS = 60
 ROUNDING = 1e-6  # of a message: who comes again when told to finds that it was long enough
+BELIEVED = 60.0  # seconds
 FORGET_EVERY = 1024  # takes between two looks for credentials that have gone quiet
 
 
@@ -84,6 +86,12 @@ class Rates:
             usage.add(limits, now, count)
         return retry_after
 
+    def give_back(self, credential: str, limits: Limits, *, count: int = 1) -> None:
+        """Undo a `take` that returned 0.0."""
+        usage = self._usage.get(credential)
+        if usage is not None:
+            usage.give_back(limits, count)
+
     def counters(self, *, since: float = 0.0) -> dict[UsageKey, int]:
         """What `Registry.save_usage` keeps, so that a restart forgives nobody; seconds are not worth it.
 
@@ -119,23 +127,29 @@ class InProcessLimiter:
     async def take(self, credential: str, limits: Limits, count: int) -> float:
         return self._rates.take(credential, limits, now=self._now(), count=count)
 
+    def give_back(self, credential: str, limits: Limits, count: int) -> None:
+        self._rates.give_back(credential, limits, count=count)
+
 
 class Excess:
-    """Which credentials were refused a message just now, and until when; a hint, for this process."""
+    """Which credentials were refused a message just now, and until when; a hint, for this process.
+
+    It is believed for a minute and then asked for anew: what stood in the way may have been given back.
+    """
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, Limits], tuple[float, float]] = {}  # from when, until when
+        self._until: dict[tuple[str, Limits], tuple[float, float, float]] = {}  # from when, until when, and believed
 
     def remember(self, credential: str, limits: Limits, *, until: float, now: float) -> None:
-        self._until = {key: span for key, span in self._until.items() if span[0] <= now < span[1]}
-        self._until[credential, limits] = (now, until)
+        self._until = {key: span for key, span in self._until.items() if span[0] <= now < min(span[1:])}
+        self._until[credential, limits] = (now, until, now + BELIEVED)
 
     def left(self, credential: str, limits: Limits, *, now: float) -> float:
         """Seconds, 0.0 for none. Limits that an operator has changed since are another matter."""
         if not self._until:
             return 0.0
-        began, until = self._until.get((credential, limits), (0.0, 0.0))
-        return until - now if began <= now < until else 0.0
+        began, until, believed = self._until.get((credential, limits), (0.0, 0.0, 0.0))
+        return until - now if began <= now < min(until, believed) else 0.0
 
 
 class _Usage:
@@ -162,6 +176,12 @@ class _Usage:
             self._tokens -= count
         self._hour.add(now, count)
         self._day.add(now, count)
+
+    def give_back(self, limits: Limits, count: int) -> None:
+        if limits.second:
+            self._tokens += count
+        self._hour.give_back(count)
+        self._day.give_back(count)
 
     def is_over(self, now: float) -> bool:
         return self._day.is_over(now)
@@ -210,6 +230,15 @@ class _Window:
         else:
             self._buckets.append((number, count))
         self._sum += count
+
+    def give_back(self, count: int) -> None:
+        """Out of the newest buckets: what was taken was taken just now."""
+        for place in reversed(range(len(self._buckets))):
+            number, counted = self._buckets[place]
+            given = min(counted, count)
+            self._buckets[place] = (number, counted - given)
+            self._sum -= given
+            count -= given
 
     def counters(self, since: float) -> list[tuple[int, int]]:
         """(when the bucket began in POSIX seconds, count) of those that ended after `since`, and of the newest."""

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
-from relay.registry.credentials import Credential
 from relay.submission.services import Services
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What was refused. recipient: "" for a whole message. message: its id, where it had one. detail: the argument of a
-    command that could not be read.
+    """What was refused. credential: its name; nobody of that name may exist any more. recipient: "" for a whole
+    message. message: its id, where it had one. detail: the argument of a command that was not read.
     """
 
-    credential: Credential
+    credential: str
+    stream: str
     client: str
     tls: str
-    sender: str
+    sender: str = ""
     recipient: str = ""
     message: str = ""
     size: int = 0
@@ -36,8 +36,8 @@ def record(reply: Reply, refused: Refused, services: Services) -> None:
             message=refused.message,
             sender=refused.sender,
             recipient=refused.recipient,
-            credential=refused.credential.name,
-            stream=refused.credential.stream,
+            credential=refused.credential,
+            stream=refused.stream,
             reply=str(reply),
             tls=refused.tls,
             size=refused.size,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from relay.mail.reply import Reply
 
 LINE_LIMIT = 12288  # RFC 4954 4: octets of a line of the exchange
+LOGIN_LIMIT = 255  # characters of a login; `registry.secrets.new_login` makes 69 at most
 
 CANCELLED = Reply(501, "5.7.0", "Authentication cancelled")
 NO_BASE64 = Reply(501, "5.5.2", "That is no base64 of the form the mechanism asks for")
@@ -26,7 +27,10 @@ class Challenge:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A login and a secret to check. What is not UTF-8 is spelled out, and so is no login that was ever issued."""
+    """A login and a secret to check. What is not UTF-8 is spelled out, and so is no login that was ever issued.
+
+    A login is kept by the guessing guard of every worker: what is longer than any that is issued is cut.
+    """
 
     login: str
     secret: str
@@ -81,16 +85,20 @@ class Exchange:
         parts = response.split(b"\0")
         if len(parts) != 3:
             return Refused(NO_BASE64)
-        acting_for, login, secret = map(_text, parts)
-        if acting_for not in ("", login):  # RFC 4616 2: nobody acts for another here; as an unknown login
-            return Attempt("", secret)
-        return Attempt(login, secret)
+        acting_for, login, secret = parts
+        if acting_for not in (b"", login):  # RFC 4616 2: nobody acts for another here; as an unknown login
+            return Attempt("", _text(secret))
+        return Attempt(_login(login), _text(secret))
 
     def _next_of_login(self, response: bytes) -> Step:
         if self._login is None:
-            self._login = _text(response)
+            self._login = _login(response)
             return _PASSWORD
         return Attempt(self._login, _text(response))
+
+
+def _login(octets: bytes) -> str:
+    return _text(octets)[:LOGIN_LIMIT]
 
 
 def _text(octets: bytes) -> str:

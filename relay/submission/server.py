@@ -18,6 +18,7 @@ from typing import Protocol
 
 from relay.config.models import Config
 from relay.reception import Submitted
+from relay.registry.credentials import Credential
 from relay.submission.acceptor import TlsAcceptor
 from relay.submission.connection import Connection
 from relay.submission.door import Door
@@ -79,6 +80,7 @@ class SubmissionServer:
         self._buffer = SharedBuffer()
         self._listeners = listeners(config.submission)
         self._entrances: list[Entrance] = []
+        self._missing: set[tuple[str, str]] = set()  # trusted listeners without their credential
         self.certificates = Certificates(config.tls, log=services.log) if _needs_tls(config) else None
         self.time = clock or asyncio.get_running_loop().time
         self._connections: set[Connection] = set()
@@ -98,6 +100,7 @@ class SubmissionServer:
         for entrance in self._entrances:
             if not any(entrance.is_for(listener) for listener in self._listeners):
                 entrance.close()
+        self._miss_credentials()
         before, self._entrances = self._entrances, []
         for listener, listening in self._with_sockets(sockets):
             known = next((entrance for entrance in before if entrance.is_for(listener)), None)
@@ -199,10 +202,23 @@ class SubmissionServer:
                 self.certificates.reload()
 
     def sweep(self) -> None:
-        """End what has taken too long."""
+        """End what has taken too long; look whether trusted listeners have their credentials."""
+        self._miss_credentials()
         now, limits = self.time(), self._config.submission.limits
         for connection in tuple(self._connections):
             connection.sweep(now, limits)
+
+    def _miss_credentials(self) -> None:
+        """Tell, once, of each trusted listener whose credential is not there: all it can do is refuse."""
+        known, now = self._services.snapshot().credentials, self._services.now()
+        missing = {
+            (listener.listen, listener.trusted.credential)
+            for listener in self._listeners
+            if listener.trusted is not None and not _is_usable(known.get(listener.trusted.credential), now)
+        }
+        for listen, credential in sorted(missing - self._missing):
+            self._services.log.error("trusted listener has no valid credential", listen=listen, credential=credential)
+        self._missing = missing
 
     # -- what a connection does: `connection.House` ---------------------------------------------------------------
 
@@ -238,6 +254,10 @@ class SubmissionServer:
     def _look_whether_empty(self) -> None:
         if not self._connections and not self._commits:
             self._empty.set()
+
+
+def _is_usable(credential: Credential | None, now: float) -> bool:
+    return credential is not None and credential.is_usable(now=now)
 
 
 def _needs_tls(config: Config) -> bool:

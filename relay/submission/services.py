@@ -59,6 +59,9 @@ class Limiter(Protocol):
     async def take(self, credential: str, limits: Limits, count: int) -> float:
         """0.0 when `count` messages may go now, and they are counted; else, uncounted, the seconds until they may."""
 
+    def give_back(self, credential: str, limits: Limits, count: int) -> None:
+        """Count `count` messages that were taken no more: they were refused."""
+
 
 class Guard(Protocol):
     """Who guesses at logins. address: as `Client.key` has it, an IPv4 address or an IPv6 /64. Times: POSIX seconds."""

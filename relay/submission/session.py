@@ -131,6 +131,15 @@ class Session:
             self._end_with(reply.wire())
         return self._actions()
 
+    def dismiss_if_revoked(self) -> list[Action]:
+        """End it if it has authenticated, and its credential or secret is no longer good."""
+        known, current = self._dialogue.credential, self._dialogue.current_login()
+        if self._turn is Turn.OVER or known is None or current is not None:
+            return []
+        if not self._dialogue.is_idle:
+            self._dialogue.record_not_valid()
+        return self.dismiss(replies.NOT_VALID)
+
     def dismiss_when_idle(self, reply: Reply) -> list[Action]:
         """Say `reply` and end as soon as no message is under way, which may be now."""
         if self._turn is Turn.OVER:
@@ -151,11 +160,6 @@ class Session:
     def credential(self) -> Credential | None:
         """Whose session it is, as of its last MAIL; None before AUTH."""
         return self._dialogue.credential
-
-    @property
-    def is_revoked(self) -> bool:
-        """It has authenticated, and its credential is no longer good."""
-        return self._dialogue.credential is not None and self._dialogue.current_credential() is None
 
     # -- whose turn it is -----------------------------------------------------------------------------------------
 
@@ -248,7 +252,7 @@ class Session:
 
     def _take_line(self, line: bytes) -> None:
         if not line.endswith(b"\r"):
-            self._answer(self._dialogue.nonsense(replies.BARE_LINE_FEED))
+            self._answer(self._dialogue.malformed(line, replies.BARE_LINE_FEED))
         elif self._turn is Turn.EXCHANGE:
             self._answer(self._dialogue.exchange(line[:-1]))
         else:
@@ -264,8 +268,8 @@ class Session:
     def _skip_line(self, end: int) -> bool:
         """Drop a line that is too long, as far as it has come; it is answered once."""
         refusal = replies.EXCHANGE_TOO_LONG if self._is_exchange() else replies.LINE_TOO_LONG
-        self._at = end + 1 if end >= 0 else len(self._input)
+        start, self._at = self._at, end + 1 if end >= 0 else len(self._input)
         if not self._overlong:
-            self._answer(self._dialogue.nonsense(refusal))
+            self._answer(self._dialogue.malformed(self._input[start : self._at], refusal))
         self._overlong = end < 0
         return end >= 0

@@ -9,7 +9,7 @@ Addresses are never rewritten; one given twice is delivered to once.
 
 from datetime import UTC, datetime
 
-from relay.mail.address import is_literal
+from relay.mail.address import comparable, is_literal
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.esmtp import MailCommand
 from relay.mail.reply import Reply
@@ -44,7 +44,7 @@ class Transaction:
         self._command = command
         self._limit = min(recipient_limit, credential.limit_recipients or recipient_limit)
         self.credential = credential
-        self.recipients: dict[str, Recipient] = {}
+        self.recipients: dict[str, Recipient] = {}  # by what they are compared by
 
     @property
     def sender(self) -> str:
@@ -56,7 +56,8 @@ class Transaction:
 
     def add(self, recipient: Recipient, services: Services) -> Reply | None:
         """Take a recipient, or say why not. NOTIFY and ORCPT of the first mention stay."""
-        if recipient.address in self.recipients:
+        known_by = comparable(recipient.address)
+        if known_by in self.recipients:
             return None
         if len(self.recipients) >= self._limit:
             return TOO_MANY_RECIPIENTS
@@ -64,7 +65,7 @@ class Transaction:
             return LITERAL
         refusal = _refuse_suppressed(recipient.address, self.credential, services)
         if refusal is None:
-            self.recipients[recipient.address] = recipient
+            self.recipients[known_by] = recipient
         return refusal
 
     def envelope(self, *, eight_bit: bool) -> Envelope:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,24 @@ def test_rules_that_cannot_be_read(ready: Relay, tmp_path: Path) -> None:
     rules.write_text("[[rule]]\nnonsense = 1\n")
     change(ready, "[http]\n", f'[delivery]\nrules = "{rules}"\n[http]\n')
     assert str(rules) in findings(ready)["bounce rules"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        pytest.param("registry", "registry.db", id="credentials and domains"),
+        pytest.param("suppressions", "suppression.db", id="suppressions"),
+        pytest.param("spool", "shard-0/queue.db", id="the queue"),
+        pytest.param("journal", "shard-0/journal-2026-11-20.db", id="a day of the journal"),
+    ],
+)
+def test_a_database_of_a_newer_relay(ready: Relay, subject: str, name: str) -> None:
+    fill(ready)
+    with contextlib.closing(sqlite3.connect(ready.spool / name)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    found = findings(ready)[subject]
+    assert name in found["text"] and "version 99" in found["text"]
+    assert found["remedy"]
 
 
 def test_a_limit_of_open_files_too_low(ready: Relay) -> None:

@@ -101,10 +101,15 @@ def test_every_leaf_command_takes_json(relay: Relay) -> None:
         for command in group.registered_commands:
             assert command.callback is not None
             leaf = command.name or command.callback.__name__
-            if (name, leaf) != ("suppression", "export"):  # which writes files of its own
-                assert "--json" in relay(str(name), leaf, "--help").out, f"{name} {leaf}"
-    for single in ("check", "status", "send-test"):
-        assert "--json" in relay(single, "--help").out
+            assert "--json" in relay(str(name), leaf, "--help").out, f"{name} {leaf}"
+    for command in app.registered_commands:
+        assert "--json" in relay(str(command.name), "--help").out, command.name
+
+
+def test_an_error_that_keeps_the_server_from_starting_is_json_when_asked_for(relay: Relay) -> None:
+    answer = relay("serve", "--json")
+    assert (answer.out, answer.code) == ("", os.EX_CONFIG)
+    assert "does not exist" in json.loads(answer.err)["error"]
 
 
 @pytest.mark.alone

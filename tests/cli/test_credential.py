@@ -1,13 +1,17 @@
 """cli.credential: making, showing, changing and ending credentials."""
 
+import asyncio
 import os
 import re
+import shlex
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.cli.applications import Settings, names, ready_settings
+from relay.registry.store import Registry
 from tests.cli.conftest import Relay
 
 SHOP = ("credential", "add", "shop", "--from", "*@shop.example")
@@ -43,7 +47,7 @@ def test_a_ca_file_is_named(relay: Relay) -> None:
     relay.config.write_text(relay.config.read_text() + 'ca = "tls/ca.pem"\n')
     made = relay.json(*SHOP, "--show-settings", "curl")
     assert made["ca"] == str(relay.directory / "tls/ca.pem")
-    assert f'--cacert "{relay.directory}/tls/ca.pem"' in made["settings"]
+    assert f"--cacert {shlex.quote(str(relay.directory / 'tls/ca.pem'))}" in made["settings"]
 
 
 @pytest.mark.parametrize("application", names())
@@ -177,6 +181,7 @@ def test_rotation_may_end_by_itself(relay: Relay) -> None:
     relay.json(*SHOP)
     rotated = relay.json("credential", "rotate", "shop", "--keep", "7d")
     assert [secret["valid_until"] is None for secret in rotated["secrets"]] == [True, False]
+    relay.json("credential", "rotate", "shop", "--finish")
     answer = relay("credential", "rotate", "shop", "--keep", "2h")
     assert "The old secret stays valid for 2 h" in answer.err
 
@@ -189,6 +194,20 @@ def test_hold_release_revoke(relay: Relay) -> None:
     answer = relay("credential", "release", "shop")
     assert answer.code == os.EX_USAGE
     assert "revoked, which is for good" in answer.err
+
+
+def test_one_that_has_expired_is_said_to_have(relay: Relay) -> None:
+    relay.json(*SHOP)
+
+    async def expire() -> None:
+        registry = await Registry.open(relay.spool, now=time.time)
+        await registry.update_credential("shop", lambda shop: replace(shop, expires_at=time.time() - 1))
+        await registry.close()
+
+    asyncio.run(expire())
+    assert relay.json("credential", "show", "shop")["state"] == "expired"
+    assert re.search(r"shop +shop-\w+ +expired", relay("credential", "list").out)
+    assert relay.json("credential", "set", "shop", "--expires", "never")["state"] == "active"
 
 
 def test_list_for_people(relay: Relay) -> None:

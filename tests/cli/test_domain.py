@@ -1,20 +1,24 @@
 """cli.domain: keys and records, and what DNS says about them, asked of a real nameserver."""
 
+import asyncio
 import base64
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import dns.message
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from tests.cli.conftest import Relay
-from tests.peers.dns import authoritative
+from tests.peers.dns import FakeDns, authoritative
 
 DOMAIN = "shop.example"
+ROOT = Path(__file__).parents[2]
 SILENT = "127.0.0.1:9"
 
 
@@ -46,7 +50,7 @@ def test_the_records_for_people_are_a_zone_file(relay: Relay, tmp_path: Path) ->
     strings = re.findall(r'"([^"]*)"', out)
     assert max(map(len, strings)) <= 255
     relay("domain", "show", DOMAIN)
-    with authoritative(tmp_path, {DOMAIN: out}) as nameserver:
+    with authoritative(tmp_path, MACHINE | {DOMAIN: out}) as nameserver:
         assert check(relay, nameserver)["ok"]
 
 
@@ -82,6 +86,9 @@ def txt(value: str) -> str:
     return " ".join(f'"{value[at : at + 255]}"' for at in range(0, len(value), 255))
 
 
+MACHINE = {"relay.example.com": "@ A 203.0.113.10\n", "113.0.203.in-addr.arpa": "10 PTR relay.example.com.\n"}
+
+
 def zone_of(records: list[dict[str, str]], **changed: str) -> dict[str, str]:
     """A zone with the records as they should be; `changed` says what a purpose's records are instead."""
     lines = []
@@ -89,7 +96,7 @@ def zone_of(records: list[dict[str, str]], **changed: str) -> dict[str, str]:
         name = record["name"].removesuffix(DOMAIN).removesuffix(".") or "@"
         value = changed.get(record["purpose"], record["value"])
         lines += [f"{name} TXT {txt(each)}" for each in value.split("\n") if each]
-    return {DOMAIN: "\n".join([*lines, changed.get("MX", "@ MX 10 mail")])}
+    return MACHINE | {DOMAIN: "\n".join([*lines, changed.get("MX", "@ MX 10 mail")])}
 
 
 def check(relay: Relay, nameserver: str, *, domain: str = DOMAIN, more: str = "", code: int = 0) -> Any:
@@ -161,7 +168,7 @@ def test_a_record_with_our_key_that_mail_does_not_verify_with_is_wrong(relay: Re
 
 def test_dmarc_of_a_parent_counts(relay: Relay, tmp_path: Path) -> None:
     relay.json("domain", "add", f"news.{DOMAIN}")
-    with authoritative(tmp_path, {DOMAIN: '_dmarc TXT "v=DMARC1; p=reject"\n'}) as nameserver:
+    with authoritative(tmp_path, MACHINE | {DOMAIN: '_dmarc TXT "v=DMARC1; p=reject"\n'}) as nameserver:
         checked = check(relay, nameserver, domain=f"news.{DOMAIN}", code=os.EX_CONFIG)
     assert outcome(checked, "DMARC") == ("ok", "")
 
@@ -181,6 +188,44 @@ def test_the_ptr_of_a_source_must_be_its_name(relay: Relay, tmp_path: Path) -> N
         assert outcome(right, "PTR")[0] == "ok"
         wrong = check(relay, nameserver, more=source.format("mx2.relay.test"), code=os.EX_CONFIG)
         assert outcome(wrong, "PTR")[0] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("zones", "wanted"),
+    [
+        pytest.param({}, ("ok", ""), id="the PTR is its name"),
+        pytest.param({"113.0.203.in-addr.arpa": ""}, ("wrong", "make its PTR relay.example.com"), id="no PTR"),
+        pytest.param({"relay.example.com": ""}, ("warning", "Publish an A or AAAA record"), id="no address"),
+    ],
+)
+def test_without_a_source_the_machines_name_is_looked_up(
+    relay: Relay, tmp_path: Path, zones: dict[str, str], wanted: tuple[str, str]
+) -> None:
+    records = relay.json("domain", "add", DOMAIN)["records"]
+    with authoritative(tmp_path, zone_of(records) | zones) as nameserver:
+        found, said = outcome(check(relay, nameserver, code=os.EX_CONFIG if wanted[0] == "wrong" else 0), "PTR")
+    assert found == wanted[0]
+    assert wanted[1] in said
+
+
+async def test_a_dead_resolver_takes_one_timeout_and_not_one_for_each_record(relay: Relay) -> None:
+    asked = asyncio.Event()
+
+    def silence(_query: dns.message.Message, _tcp: bool) -> None:
+        if len(resolver.questions) == 7:  # two keys, SPF, DMARC, MX, A and AAAA
+            asked.set()
+
+    await asyncio.to_thread(relay.json, "domain", "add", DOMAIN)
+    async with FakeDns(silence) as resolver:
+        relay.configure(f'[dns]\nnameservers = ["{resolver.address}"]\ntimeout = "1m"\n')
+        command = [sys.executable, "-m", "relay", "--config", str(relay.config), "domain", "check", DOMAIN]
+        process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stderr=asyncio.subprocess.PIPE)
+        assert process.stderr is not None
+        async with asyncio.timeout(20):
+            assert b"Asking DNS" in await process.stderr.readline()
+            await asked.wait()
+        process.kill()
+        await process.wait()
 
 
 def test_a_new_key_signs_once_it_is_seen(relay: Relay, tmp_path: Path) -> None:

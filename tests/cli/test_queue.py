@@ -258,6 +258,24 @@ def test_an_order_for_everything_must_say_so(relay: Relay, verb: str) -> None:
     assert len(relay.json("queue", "list")) == 4
 
 
+@pytest.mark.parametrize(
+    ("domain", "noted"),
+    [
+        pytest.param("tow.example", 'Did you mean "two.example"?', id="a domain misspelt"),
+        pytest.param("elsewhere.net", "", id="one for which nothing waits"),
+    ],
+)
+@pytest.mark.parametrize("command", [("list",), ("hold", "--dry-run")], ids=" ".join)
+def test_a_misspelt_domain_in_a_filter_is_noticed(
+    relay: Relay, command: tuple[str, ...], domain: str, noted: str
+) -> None:
+    fill(relay)
+    answer = relay("queue", *command, "--to-domain", domain)
+    assert answer.code == 0
+    assert noted in answer.err
+    assert bool(answer.err) == bool(noted)
+
+
 def test_a_misspelt_credential_in_a_filter_is_noticed(relay: Relay) -> None:
     relay.json("credential", "add", "news", "--from", "*@example.com")
     answer = relay("queue", "hold", "--credential", "nwes")

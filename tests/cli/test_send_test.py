@@ -114,12 +114,32 @@ def test_a_test_message_is_followed_until_it_is_delivered(relay: Relay, security
         assert [event["status"] for event in sent["events"]] == ["accepted", "delivered"]
         assert {event["id"] for event in sent["events"]} == {sent["id"]}
         assert sent["events"][0]["sender"] == "orders@shop.example"
+        assert {event["credential"] for event in sent["events"]} == {"shop"}
         answer = relay("send-test", "delivered@simulator.test")
     assert answer.code == 0
     assert "accepted" in answer.out
     assert "250 2.0.0 Taken by the simulator" in answer.out
     assert answer.err == ""
-    assert [credential["name"] for credential in relay.json("credential", "list")] == ["shop"]
+    (shop,) = relay.json("credential", "list")
+    assert (shop["name"], len(shop["secrets"]), shop["last_used_at"]) == ("shop", 1, None)
+
+
+def test_it_is_the_credential_itself_that_is_tested(relay: Relay) -> None:
+    ready = configure(relay)
+    first_credential(relay)
+    relay.json("credential", "set", "shop", "--limit-hour", "1")
+    with serving(relay, ready):
+        relay.json("credential", "hold", "shop")
+        held = relay("send-test", "delivered@simulator.test", "--credential", "shop", "--wait", "0s")
+        assert held.code == os.EX_TEMPFAIL
+        assert [entry["status"] for entry in relay.json("queue", "list")] == ["held"]
+        limited = relay("send-test", "delivered@simulator.test", "--credential", "shop")
+        assert limited.code == os.EX_DATAERR
+        assert "may send 1 per hour" in limited.err
+        relay.json("credential", "revoke", "shop")
+        revoked = relay("send-test", "delivered@simulator.test", "--credential", "shop")
+        assert revoked.code == os.EX_USAGE
+        assert "was revoked" in revoked.err
 
 
 def test_the_exit_code_says_what_became_of_it(relay: Relay) -> None:
@@ -144,6 +164,18 @@ def test_without_a_server_it_says_so(relay: Relay) -> None:
     assert "no server answers at 127.0.0.1 port" in answer.err
     assert "relay serve" in answer.err
     assert len(relay.json("credential", "list")) == 1
+
+
+def test_where_nobody_can_log_in_it_says_so(relay: Relay) -> None:
+    configure(relay)
+    first_credential(relay)
+    text = relay.config.read_text()
+    starttls = next(line for line in text.splitlines() if line.startswith("starttls"))
+    relay.config.write_text(text.replace(starttls, "starttls = []"))
+    answer = relay("send-test", "delivered@simulator.test")
+    assert answer.code == os.EX_CONFIG
+    assert "no listener for logins" in answer.err
+    assert "[submission]" in answer.err
 
 
 def test_without_a_credential_it_says_so(relay: Relay) -> None:

@@ -272,3 +272,16 @@ def test_a_message_whose_file_is_missing_is_in_the_backup_and_told_of(relay: Rel
     shutil.rmtree(relay.spool)
     shutil.copytree(relay.directory / "backup" / "spool", relay.spool)
     assert large in {entry["id"] for entry in relay.json("queue", "list")}
+
+
+def test_a_message_whose_text_is_none_any_more_is_copied_and_stays_damaged(relay: Relay) -> None:
+    large = fill(relay)
+    run_in_shard(
+        relay,
+        "UPDATE recipient SET checksum = NULL, notify = CAST(x'ff' AS TEXT) WHERE message = ?",
+        number_of(large, shard=0),
+    )
+    assert relay("spool", "backup", str(relay.directory / "backup")).code == 0
+    shutil.rmtree(relay.spool)
+    shutil.copytree(relay.directory / "backup" / "spool", relay.spool)
+    assert {each["message"] for each in damages(relay("spool", "verify", "--json").json)} == {large}

@@ -35,6 +35,44 @@ def test_add_until_a_day_and_for_one_stream(relay: Relay) -> None:
     assert (found["expires_at"], found["scope"]) == ("2199-01-01T00:00:00.000Z", "credential:shop/bulk")
 
 
+@pytest.mark.parametrize(
+    ("flags", "cause", "scope"),
+    [
+        pytest.param((), "manual", "all", id="by the operator"),
+        pytest.param(("--cause", "hard_bounce"), "hard_bounce", "all", id="a bounce seen elsewhere"),
+        pytest.param(
+            ("--cause", "complaint", "--scope", "credential:shop/bulk"),
+            "complaint",
+            "credential:shop/bulk",
+            id="a complaint, for its credential's stream",
+        ),
+    ],
+)
+def test_add_with_its_cause(relay: Relay, flags: tuple[str, ...], cause: str, scope: str) -> None:
+    relay.json("suppression", "add", "a@x.example", *flags)
+    (found,) = relay.json("suppression", "list", "--cause", cause)
+    assert (found["scope"], found["expires_at"]) == (scope, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        pytest.param(("--cause", "complaint"), "--scope credential:NAME/STREAM", id="a complaint about everything"),
+        pytest.param(
+            ("--cause", "complaint", "--scope", "credential:shop/bulk", "--expires", "30d"),
+            "for good",
+            id="a complaint for a month",
+        ),
+        pytest.param(("--cause", "mailbox_full"), "--cause", id="what only repeated refusals prove"),
+    ],
+)
+def test_what_is_no_suppression_of_that_cause_is_refused(relay: Relay, flags: tuple[str, ...], text: str) -> None:
+    answer = relay("suppression", "add", "a@x.example", *flags)
+    assert answer.code == os.EX_USAGE
+    assert text in answer.err
+    assert relay.json("suppression", "list") == []
+
+
 def test_adding_twice_changes_nothing_and_says_so(relay: Relay) -> None:
     relay.json("suppression", "add", "a@x.example")
     assert relay.json("suppression", "add", "a@x.example") == {"added": 0, "unchanged": 1}
@@ -71,9 +109,10 @@ def test_what_is_not_suppressed_cannot_be_removed(relay: Relay) -> None:
 def test_a_list_goes_out_and_comes_back(relay: Relay, tmp_path: Path) -> None:
     relay.json("suppression", "add", "a@x.example", "b@y.example")
     before = relay.json("suppression", "list")
+    assert relay("suppression", "export", str(tmp_path / "list")).out.startswith("2 addresses written to")
     for name in ("list.csv", "list.jsonl"):
         file = tmp_path / name
-        assert relay("suppression", "export", str(file)).code == 0
+        assert relay.json("suppression", "export", str(file)) == {"file": str(file), "addresses": 2}
         relay.json("suppression", "remove", "a@x.example", "b@y.example")
         assert relay.json("suppression", "import", str(file)) == {"lines": 2, "changed": 2}
         assert sorted(map(str, relay.json("suppression", "list"))) == sorted(map(str, before))
@@ -82,10 +121,9 @@ def test_a_list_goes_out_and_comes_back(relay: Relay, tmp_path: Path) -> None:
 def test_export_to_standard_output(relay: Relay) -> None:
     relay.json("suppression", "add", "a@x.example")
     command = [sys.executable, "-m", "relay", "--config", str(relay.config), "suppression"]
-    exported = subprocess.run(
-        [*command, "export", "--format", "jsonl"], cwd=ROOT, capture_output=True, check=True, timeout=30
-    )
-    assert json.loads(exported.stdout)["address"] == "a@x.example"
+    for flags in (["--format", "jsonl"], ["--json"]):
+        exported = subprocess.run([*command, "export", *flags], cwd=ROOT, capture_output=True, check=True, timeout=30)
+        assert json.loads(exported.stdout)["address"] == "a@x.example"
     imported = subprocess.run(
         [*command, "import", "-", "--json"],
         input=b"address,cause\r\nc@x.example,complaint\r\n",

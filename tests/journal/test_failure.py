@@ -20,6 +20,7 @@ def from_sqlite(code: int) -> sqlite3.Error:
     ("raised", "expected"),
     [
         pytest.param(from_sqlite(sqlite3.SQLITE_FULL), SpoolFull, id="a full disk"),
+        pytest.param(from_sqlite(sqlite3.SQLITE_IOERR_SHMSIZE), SpoolFull, id="a full disk, met by a reader"),
         pytest.param(from_sqlite(sqlite3.SQLITE_CORRUPT_INDEX), Damaged, id="a corrupt index"),
         pytest.param(from_sqlite(sqlite3.SQLITE_NOTADB), Damaged, id="no database"),
         pytest.param(from_sqlite(sqlite3.SQLITE_IOERR_READ), Damaged, id="a sector that cannot be read"),

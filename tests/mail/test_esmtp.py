@@ -134,7 +134,7 @@ def test_rcpt_is_taken(argument: bytes, smtputf8: bool, recipient: Recipient) ->
     ("argument", "smtputf8", "reply"),
     [
         pytest.param(b"<>", False, "501 5.1.3", id="nobody"),
-        pytest.param(b"<postmaster>", False, "501 5.1.3", id="postmaster without a domain"),
+        pytest.param(b"<postmaster>", False, "501 5.1.3", id="postmaster without a domain, and no home"),
         pytest.param(b"<a@b..example>", False, "501 5.1.3", id="no address"),
         pytest.param(b"<a@b.example> x", False, "555 5.5.4", id="a parameter that is not offered"),
         pytest.param(b"<a@b.example> SIZE=1", False, "555 5.5.4", id="MAIL's parameter on RCPT"),

@@ -71,7 +71,6 @@ def test_for_is_said_only_to_one(recipients: tuple[Recipient, ...], told: bool) 
     [
         pytest.param("vm", "from vm\r\n", id="PHPMailer's name"),
         pytest.param("Client.Example.COM", "from Client.Example.COM\r\n", id="a name in upper case stays"),
-        pytest.param("[192.0.2.1]", "from [192.0.2.1]\r\n", id="an address literal"),
         pytest.param("mail.txt", "from mail.txt\r\n", id="curl's file name looks like a domain"),
         pytest.param("my_host", "from unknown (EHLO my_host)\r\n", id="an underscore"),
         pytest.param("a b", "from unknown (EHLO a b)\r\n", id="a space"),
@@ -87,6 +86,22 @@ def test_for_is_said_only_to_one(recipients: tuple[Recipient, ...], told: bool) 
 )
 def test_what_the_client_called_itself_is_shown_without_its_teeth(ehlo: str, shown: str) -> None:
     assert shown in received(ehlo=ehlo)
+
+
+@pytest.mark.parametrize(
+    ("ehlo", "shown"),
+    [
+        pytest.param("[10.9.8.7]", "[10.9.8.7]", id="an address literal"),
+        pytest.param("[IPv6:2001:db8::7]", "[IPv6:2001:db8::7]", id="one of IPv6"),
+        pytest.param("10.9.8.7", "unknown (EHLO 10.9.8.7)", id="an address without brackets"),
+        pytest.param("[::1]", "unknown (EHLO [::1])", id="an address that is no literal"),
+        pytest.param("[::ffff:10.9.8.7", "unknown (EHLO [::ffff:10.9.8.7)", id="something like a literal"),
+        pytest.param("10.9.8.7.example.com", "10.9.8.7.example.com", id="a name made of the address"),
+    ],
+)
+def test_an_address_in_its_name_is_hidden_with_its_address(ehlo: str, shown: str) -> None:
+    assert received(ehlo=ehlo, client="10.9.8.7").startswith(f"Received: from {shown} ([10.9.8.7])\r\n")
+    assert received(ehlo=ehlo).startswith("Received: from unknown\r\n")
 
 
 @given(st.text(max_size=300), st.sampled_from(["", "192.0.2.1"]), st.text(max_size=40))

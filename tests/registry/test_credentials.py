@@ -8,7 +8,7 @@ import pytest
 from relay.mail.address import Pattern
 from relay.registry.credentials import TRANSITIONS, Credential, State, StoredSecret, Verb, digest_of
 from relay.registry.secrets import new_login, new_secret, pasteable
-from relay.registry.snapshot import Snapshot
+from relay.registry.snapshot import Login, Snapshot
 
 NOW = 1000.0
 SHOP = Credential(
@@ -56,7 +56,7 @@ def test_secret(secret: str, now: float, index: int | None) -> None:
 def test_authenticate(change: dict[str, object], login: str, secret: str, taken: bool) -> None:
     credential = replace(SHOP, **change)  # type: ignore[arg-type]
     found = Snapshot.of([credential], []).authenticate(login, secret, now=NOW)
-    assert found == ((credential, credential.secrets[0]) if taken else None)
+    assert found == (Login(credential, credential.secrets[0]) if taken else None)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,9 @@ def test_every_state_and_verb_is_decided() -> None:
     ("current", "goes_on"),
     [
         pytest.param([SHOP], True, id="nothing changed"),
+        pytest.param([replace(SHOP, secrets=SHOP.secrets[1:])], False, id="its secret is gone"),
+        pytest.param([replace(SHOP, secrets=SHOP.secrets[:1])], True, id="another secret is gone"),
+        pytest.param([replace(SHOP, secrets=(replace(SHOP.secrets[0], valid_until=NOW),))], False, id="it was ended"),
         pytest.param([replace(SHOP, stream="bulk")], True, id="another setting"),
         pytest.param([replace(SHOP, state=State.HOLD)], True, id="on hold"),
         pytest.param([replace(SHOP, state=State.REVOKED)], False, id="revoked"),
@@ -93,7 +96,13 @@ def test_every_state_and_verb_is_decided() -> None:
     ],
 )
 def test_open_session_goes_on(current: list[Credential], goes_on: bool) -> None:
-    assert Snapshot.of(current, []).is_current(SHOP, now=NOW) is goes_on
+    session = Login(SHOP, SHOP.secrets[0])
+    went_on = Snapshot.of(current, []).current(session, now=NOW)
+    assert went_on == (Login(current[0], current[0].secrets[0]) if goes_on else None)
+
+
+def test_where_nobody_logs_in_no_secret_ends_a_session() -> None:
+    assert Snapshot.of([replace(SHOP, secrets=())], []).current(Login(SHOP), now=NOW) is not None
 
 
 def test_secrets_and_logins_paste_well() -> None:

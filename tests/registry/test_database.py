@@ -118,9 +118,9 @@ async def test_a_newer_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == before and refused.value.remedy
 
 
-@pytest.mark.parametrize("name", ["registry", "suppression"])
-def test_the_shipped_schemas_are_found(name: str) -> None:
-    assert len(schema(name)) == 1
+@pytest.mark.parametrize(("name", "version"), [("registry", 2), ("suppression", 1)])
+def test_the_shipped_schemas_are_found(name: str, version: int) -> None:
+    assert len(schema(name)) == version
 
 
 async def test_a_process_that_keeps_the_lock_is_named_after_a_while(tmp_path: Path) -> None:
@@ -179,6 +179,13 @@ async def test_a_full_disk_is_said_to_be_full(database: Database) -> None:
     with pytest.raises(SpoolFull, match="no space left"):
         await database.write(change)
     assert await database.read(names) == []
+
+
+def test_a_full_disk_is_said_to_be_full_to_a_reader_too() -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+    with pytest.raises(SpoolFull), translated(Path("/x/thing.db")):
+        raise error
 
 
 @pytest.mark.parametrize(

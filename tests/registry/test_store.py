@@ -14,7 +14,9 @@ import pytest
 
 from relay.errors import NotFound, SpoolError, UsageError
 from relay.mail.address import Pattern
-from relay.registry.credentials import Credential, OnSuppressed, Reports, State
+from relay.registry.credentials import Credential, OnSuppressed, Reports, State, digest_of
+from relay.registry.database import schema
+from relay.registry.snapshot import Login
 from relay.registry.store import Registry
 from relay.registry.usage import Use
 from tests.registry.clock import NOW, Clock
@@ -43,7 +45,7 @@ def everything_set(credential: Credential) -> Credential:
 async def test_a_new_credential_can_log_in_at_once(registry: Registry) -> None:
     issued = await registry.add_credential("shop", senders=ANY)
     found = registry.snapshot().authenticate(issued.credential.login, issued.secret, now=NOW)
-    assert found == (issued.credential, issued.credential.secrets[0])
+    assert found == Login(issued.credential, issued.credential.secrets[0])
     assert re.fullmatch(r"[0-9a-z]{26}", issued.secret) and re.fullmatch(r"shop-[0-9a-z]{5}", issued.credential.login)
 
 
@@ -133,7 +135,7 @@ async def test_states(verbs: list[str], state: State, registry: Registry) -> Non
     assert registry.snapshot().credentials["shop"].state is state
 
 
-@pytest.mark.parametrize("verb", ["hold", "release"])
+@pytest.mark.parametrize("verb", ["hold", "release", "rotate"])
 async def test_revoked_is_for_good(verb: str, registry: Registry) -> None:
     await registry.add_credential("shop", senders=ANY)
     await registry.revoke("shop")
@@ -159,6 +161,11 @@ async def test_rotation(registry: Registry, clock: Clock) -> None:
     clock.time += 1
     second = await registry.rotate("shop")
     assert valid(first.secret, second.secret) == [True, True]
+    with pytest.raises(UsageError, match="two valid secrets") as under_way:
+        await registry.rotate("shop")
+    assert "relay credential rotate shop --finish" in under_way.value.remedy
+    assert valid(first.secret, second.secret) == [True, True]
+    await registry.finish_rotation("shop")
     third = await registry.rotate("shop", keep_until=clock() + 10)
     assert valid(first.secret, second.secret, third.secret) == [False, True, True]
     clock.time += 10
@@ -167,6 +174,59 @@ async def test_rotation(registry: Registry, clock: Clock) -> None:
     assert valid(third.secret, fourth.secret) == [True, True]
     assert await registry.finish_rotation("shop") == registry.snapshot().credentials["shop"]
     assert valid(third.secret, fourth.secret) == [False, True]
+
+
+async def test_a_trial_logs_in_beside_the_secrets_until_it_ends(registry: Registry, clock: Clock) -> None:
+    first = await registry.add_credential("shop", senders=ANY)
+    second = await registry.rotate("shop")
+    trial = await registry.add_trial("shop", valid_until=clock() + 600)
+
+    def valid(*secrets: str) -> list[bool]:
+        login = first.credential.login
+        return [registry.snapshot().authenticate(login, secret, now=clock()) is not None for secret in secrets]
+
+    assert valid(first.secret, second.secret, trial.secret) == [True, True, True]
+    assert len(registry.snapshot().credentials["shop"].secrets) == 2
+    await registry.finish_rotation("shop")
+    assert valid(second.secret, trial.secret) == [True, True]
+    await registry.end_trial(trial.secret)
+    assert valid(second.secret, trial.secret) == [True, False]
+
+
+async def test_a_trial_that_nobody_ended_ends_by_itself_and_is_forgotten_with_the_next(
+    registry: Registry, clock: Clock
+) -> None:
+    issued = await registry.add_credential("shop", senders=ANY)
+    left = await registry.add_trial("shop", valid_until=clock() + 600)
+    clock.time += 600
+    assert registry.snapshot().authenticate(issued.credential.login, left.secret, now=clock()) is None
+    await registry.end_trial((await registry.add_trial("shop", valid_until=clock() + 600)).secret)
+    assert registry.snapshot().credentials["shop"].trials == ()
+
+
+async def test_what_cannot_send_gets_no_trial(registry: Registry, clock: Clock) -> None:
+    await registry.add_credential("shop", senders=ANY)
+    await registry.update_credential("shop", lambda shop: replace(shop, expires_at=clock() - 1))
+    with pytest.raises(UsageError, match="has expired") as expired:
+        await registry.add_trial("shop", valid_until=clock() + 600)
+    assert "relay credential set shop --expires" in expired.value.remedy
+    await registry.revoke("shop")
+    with pytest.raises(UsageError, match="was revoked"):
+        await registry.add_trial("shop", valid_until=clock() + 600)
+
+
+async def test_a_registry_of_the_first_release_is_read(tmp_path: Path, clock: Clock) -> None:
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
+        connection.executescript(f"PRAGMA journal_mode = WAL;{schema('registry')[0]}PRAGMA user_version = 1;")
+        connection.execute(
+            "INSERT INTO credential VALUES (1, 'shop', 'shop-abcde', 0, '[\"*@example.com\"]', '[]', 'transactional',"
+            " 0, 0, 0, 0, 0, 'active', 0, 0, 0, 'sender', 'refuse', 0, '')"
+        )
+        connection.execute("INSERT INTO secret VALUES (1, 1, ?, 0, 0, 0)", (digest_of("secret"),))
+        connection.commit()
+    registry = await Registry.open(tmp_path, now=clock)
+    assert registry.snapshot().authenticate("shop-abcde", "secret", now=NOW) is not None
+    await registry.close()
 
 
 async def test_removed_is_gone_with_its_secrets(registry: Registry, tmp_path: Path) -> None:
@@ -203,12 +263,12 @@ asyncio.run(main())
 
 async def test_a_revocation_by_another_process_is_seen_by_the_next_refresh(registry: Registry, tmp_path: Path) -> None:
     issued = await registry.add_credential("shop", senders=ANY)
-    session = registry.snapshot().credentials["shop"]
+    session = Login(registry.snapshot().credentials["shop"])
     other = await asyncio.create_subprocess_exec(sys.executable, "-c", REVOKE, str(tmp_path))
     assert await other.wait() == 0
-    assert registry.snapshot().is_current(session, now=NOW)
+    assert registry.snapshot().current(session, now=NOW) == session
     assert await registry.refresh() is True
-    assert not registry.snapshot().is_current(session, now=NOW)
+    assert registry.snapshot().current(session, now=NOW) is None
     assert registry.snapshot().authenticate(issued.credential.login, issued.secret, now=NOW) is None
     assert await registry.refresh() is False
 

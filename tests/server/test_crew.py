@@ -17,12 +17,19 @@ from tests.server.logbook import Logbook
 PATIENCE = Patience(beat=1.0, hung_after=30.0, settled_after=10.0, first_wait=1.0, longest_wait=30.0)
 
 
-def life(started_at: float = 0.0, *, last_beat: float = 0.0, ready: bool = False) -> Life:
-    """Of no process."""
+def life(started_at: float = 0.0, *, last_beat: float = 0.0, ready: bool = False, pid: int = 0) -> Life:
+    """Of no process, or of that one."""
     unconnected = socket.socket()
     unconnected.close()
     channel = Channel(_nobody, asyncio.TaskGroup())
-    return Life(0, Ends(unconnected, unconnected), channel, started_at=started_at, last_beat=last_beat, ready=ready)
+    return Life(pid, Ends(unconnected, unconnected), channel, started_at=started_at, last_beat=last_beat, ready=ready)
+
+
+def dead() -> int:
+    """A process that has ended and is yet to be reaped."""
+    pid = os.posix_spawn("/bin/false", ["false"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
 
 
 async def _nobody(verb: str, arguments: Sequence[Any]) -> Any:
@@ -101,3 +108,24 @@ def test_one_that_is_being_restarted_is_not_waited_for(logbook: Logbook) -> None
     assert crew.is_alive(101.0)
     assert not crew.is_empty()
     assert crew.answering(101.0) == 0  # it does not take mail yet
+
+
+async def test_workers_that_end_together_are_all_told_of_and_none_is_signalled_any_more(logbook: Logbook) -> None:
+    crew = Crew(2, PATIENCE, logbook.log)
+    for slot in crew.slots:
+        slot.life = life(pid=dead())
+        slot.life.channel.ended.set()
+    assert [(each.slot.number, each.code) for each in await crew.ended()] == [(0, 1), (1, 1)]
+    crew.drain()  # the first one's end may stop the server, before the second's is dealt with
+    crew.kill_all("does not end")
+
+
+async def test_a_worker_whose_last_words_are_waited_for_is_not_signalled(logbook: Logbook) -> None:
+    crew = Crew(1, PATIENCE, logbook.log)
+    ended = crew.slots[0].life = life(pid=dead())
+    hearing = asyncio.create_task(crew.ended())
+    await asyncio.sleep(0)  # it is reaped by now
+    assert not hearing.done()
+    crew.drain()
+    ended.channel.ended.set()
+    assert [each.code for each in await hearing] == [1]

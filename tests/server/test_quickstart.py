@@ -9,9 +9,10 @@ import pytest
 
 from relay.config.files import refuse_unsafe_files
 from relay.config.load import load
-from relay.errors import PermissionRefused
+from relay.errors import ConfigError, PermissionRefused, SpoolLocked
 from relay.registry.store import Registry
 from relay.server.quickstart import HTTP, UNPRIVILEGED, USUAL, Prepared, prepare_all
+from relay.spool import Lock
 
 NOW = time.time()
 
@@ -46,7 +47,7 @@ async def test_the_credential_works_and_its_domain_signs(tmp_path: Path) -> None
     await registry.close()
     found = snapshot.authenticate(made.login, made.secret, now=NOW)
     assert found is not None
-    assert found[0].name == "first"
+    assert found.credential.name == "first"
     assert {key.algorithm for key in snapshot.domains["quickstart.test"].signing_keys} == {"rsa", "ed25519"}
 
 
@@ -74,6 +75,42 @@ async def test_an_operators_own_certificate_is_never_made_up(tmp_path: Path) -> 
     await prepared(tmp_path)
     assert (tmp_path / "config" / "tls" / "privkey.pem").read_text() == "the operator's"
     assert not (tmp_path / "config" / "tls" / "real.pem").exists()
+
+
+async def test_with_an_operators_own_ports_nothing_is_said_of_others(tmp_path: Path) -> None:
+    await prepared(tmp_path)
+    path = tmp_path / "config" / "relay.toml"
+    text = path.read_text()
+    starttls = next(line for line in text.splitlines() if line.startswith("starttls"))
+    path.write_text(text.replace(starttls, 'starttls = ["127.0.0.1:12587"]'))
+    assert (await prepared(tmp_path)).usual_ports
+
+
+async def test_where_only_trusted_listeners_are_nothing_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "relay.toml"
+    path.parent.mkdir()
+    path.write_text(
+        f'[server]\nhostname = "relay.example.com"\nspool = "{tmp_path / "spool"}"\n'
+        "[submission]\nstarttls = []\ntls = []\n"
+        '[[submission.trusted]]\nlisten = "127.0.0.1:2525"\nnetworks = ["127.0.0.0/8"]\ncredential = "printer"\n'
+    )
+    with pytest.raises(ConfigError, match="no listener for logins") as refused:
+        await prepared(tmp_path)
+    assert "relay serve" in refused.value.remedy
+    assert not (tmp_path / "spool").exists()
+
+
+async def test_a_server_that_runs_gets_no_credential_it_did_not_ask_for(tmp_path: Path) -> None:
+    await prepared(tmp_path)
+    registry = await Registry.open(tmp_path / "spool", now=lambda: NOW)
+    await registry.remove_credential("first")
+    lock = Lock(tmp_path / "spool" / "lock")
+    with pytest.raises(SpoolLocked):
+        await prepared(tmp_path)
+    await registry.refresh()
+    assert registry.snapshot().credentials == {}
+    lock.release()
+    await registry.close()
 
 
 async def test_the_ports_are_the_usual_ones_or_those_that_anybody_may_bind(tmp_path: Path) -> None:

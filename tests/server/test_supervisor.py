@@ -406,4 +406,5 @@ def test_what_credentials_sent_is_written_through_a_worker(supervised: Supervise
     supervised.start("work", save_every=0.05)
     rows = supervised.meets(0, "usage")["arguments"][0]
     assert {(name, window, count) for name, window, _, count in rows} == {("shop", "hour", 1), ("shop", "day", 1)}
+    assert supervised.lines("what was sent not saved yet") == [], "nobody was there to write yet"
     supervised.stop()

@@ -133,6 +133,9 @@ async def test_a_credentials_limit_holds_for_all_workers_together() -> None:
         waits = [await workers[turn % 2].board.take("shop", limits, 1) for turn in range(4)]
         assert waits[:3] == [0.0, 0.0, 0.0]
         assert waits[3] > 3000
+        workers[0].board.give_back("shop", limits, 1)
+        assert await workers[0].board.take("shop", limits, 1) == 0.0
+        assert await workers[1].board.take("shop", limits, 1) > 3000
 
 
 async def test_a_sites_connections_are_the_machines_and_a_dead_workers_come_free() -> None:
@@ -316,6 +319,8 @@ async def test_where_one_worker_is_the_machine_the_same_holds_without_a_channel(
 
     board = LocalBoard(now=clock, monotonic=clock, own_counts=counts, rates=Rates())
     assert [await board.take("shop", Limits(day=1), 1) > 0 for _ in range(2)] == [False, True]
+    board.give_back("shop", Limits(day=1), 1)
+    assert await board.take("shop", Limits(day=1), 1) == 0.0
     assert [await board.acquire("mx", maximum=1) for _ in range(2)] == [True, False]
     board.release("mx")
     assert await board.acquire("mx", maximum=1)

@@ -59,9 +59,19 @@ asyncio.run(main(Path(sys.argv[1])))
 """
 
 
+async def ends_well(source: str, directory: Path) -> None:
+    """A process of its own, with limits of its own."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", source, str(directory))
+    try:
+        async with asyncio.timeout(40):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
 async def test_after_an_io_error_nothing_is_acknowledged_and_a_new_owner_finds_what_was(tmp_path: Path) -> None:
-    broken = await asyncio.create_subprocess_exec(sys.executable, "-c", BREAKS, str(tmp_path))
-    assert await broken.wait() == 0
+    await ends_well(BREAKS, tmp_path)
     spool = await Spool.open(tmp_path, shard=0)
     (entry,) = await spool.find(Selection())
     assert entry.recipient.address == "kept@example.org"
@@ -96,8 +106,7 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 async def test_a_large_content_that_cannot_be_written_concerns_its_message_alone(tmp_path: Path) -> None:
-    program = await asyncio.create_subprocess_exec(sys.executable, "-c", LARGE_CONTENT_FAILS, str(tmp_path))
-    assert await program.wait() == 0
+    await ends_well(LARGE_CONTENT_FAILS, tmp_path)
 
 
 async def test_a_damaged_database_is_refused(tmp_path: Path, clock: Clock) -> None:

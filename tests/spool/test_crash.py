@@ -53,6 +53,14 @@ async def died(
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **(environment or {})},
     )
+    try:
+        return await _ledger_of(process, after=after)
+    finally:
+        if process.returncode is None:  # it did not die as it should, and would go on for ever
+            process.kill()
+
+
+async def _ledger_of(process: asyncio.subprocess.Process, *, after: float | None) -> Ledger:
     assert process.stdout is not None
     assert await process.stdout.readline() == b"open\n"
     if after is not None:

@@ -245,3 +245,20 @@ async def test_a_content_that_comes_from_memory_is_not_read_back(tmp_path: Path,
     with closing(sqlite3.connect(tmp_path / "shard-0" / "queue.db")) as connection, connection:
         connection.execute("UPDATE content SET body = x'00'")
     assert (await spool.content(message.id)).body == b"body"
+
+
+@pytest.mark.parametrize("table", ["event", "suppression"])
+async def test_what_the_outbox_cannot_read_keeps_nothing_waiting_there_and_is_in_the_log(
+    tmp_path: Path, clock: Clock, table: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    shard = await shard_with(tmp_path, clock)
+    with closing(sqlite3.connect(shard.database)) as connection, connection:
+        connection.execute(f"INSERT INTO {table} VALUES (100, x'c1c1')")
+    spool = await Spool.open(tmp_path, shard=0, now=clock)
+    found = await (spool.events() if table == "event" else spool.suppressions())
+    assert [sequence for sequence, _ in found] == ([1, 2, 3] if table == "event" else [])
+    (line,) = [each for each in caplog.records if "left out" in each.message]
+    assert line.__dict__ | {"table": table, "sequence": 100, "octets": "c1c1"} == line.__dict__
+    await spool.events()
+    assert len([each for each in caplog.records if "left out" in each.message]) == 1
+    await spool.close()

@@ -82,6 +82,22 @@ async def test_a_trusted_listener_takes_mail_without_either(house: House, issued
     assert [use.credential for use in house.uses] == [house.inbox.messages[0].credential.name]
 
 
+async def test_a_trusted_listener_whose_credential_is_not_there_is_told_of_once(house: House, issued: Issued) -> None:
+    def told() -> int:
+        return house.logged().count("trusted listener has no valid credential")
+
+    house.grant(credential("other"))
+    async with running(house, issued) as up:
+        assert told() == 1
+        up.server.sweep()
+        assert told() == 1
+        house.grant(credential())
+        up.server.sweep()
+        house.grant(credential(expires_at=house.clock() - 1))
+        up.server.sweep()
+        assert told() == 2
+
+
 async def test_a_trusted_listener_refuses_other_networks_and_has_its_own_limit(house: House, issued: Issued) -> None:
     async with running(house, issued, trusted={"networks": ["10.9.0.0/16"]}) as up:
         wire = await Wire.to(up.trusted)

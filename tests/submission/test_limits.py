@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.config.models import SubmissionLimits
+from relay.mail.reply import Reply
 from relay.reception import Submitted
 from relay.submission.admission import ALL, UNAUTHENTICATED, Admission, Reason, admit, admit_trusted
 from relay.submission.client import Client
@@ -117,6 +118,19 @@ def test_credentials_that_have_gone_quiet_are_forgotten() -> None:
     assert len(rates) == 1
 
 
+@given(steps=st.lists(st.tuples(st.floats(0, 200), st.booleans()), max_size=60))
+def test_what_is_given_back_was_never_taken(steps: list[tuple[float, bool]]) -> None:
+    rates, without, limits, now = Rates(), Rates(), Limits(hour=8, day=20), NOW
+    for pause, is_refused in steps:
+        now += pause
+        wait = rates.take("shop", limits, now=now)
+        if is_refused:
+            if not wait:
+                rates.give_back("shop", limits)
+        else:
+            assert wait == without.take("shop", limits, now=now)
+
+
 # -- what a client hears ---------------------------------------------------------------------------------------------
 
 
@@ -152,9 +166,30 @@ async def test_over_the_limit_is_451_once_after_the_content_and_then_at_mail(hou
     limits = limits_of(message.credential)
     assert over.left("shop", limits, now=NOW) == pytest.approx(3600, abs=61)
     assert over.left("shop", Limits(hour=3), now=NOW) == 0.0, "the operator has changed the limit"
-    assert over.left("shop", limits, now=NOW + 3601) == 0.0
+    assert over.left("shop", limits, now=NOW + 61) == 0.0, "something may have been given back: ask anew"
     house.clock.time += 3600
     assert (await hand_over(message, services, over)).code == 250
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param(Reply(550, "5.7.1", "no such sender"), id="refused for good"),
+        pytest.param(Reply(452, "4.3.1", "no room"), id="refused for now"),
+        pytest.param(ValueError("a bug"), id="trouble of ours"),
+    ],
+)
+async def test_a_message_that_is_refused_counts_for_no_limit(house: House, failure: Reply | Exception) -> None:
+    message, services, over = submitted_by(house, limit_hour=1, limit_second=1), house.services(), Excess()
+    accepted = house.inbox.reply
+    if isinstance(failure, Reply):
+        house.inbox.reply = failure
+    else:
+        house.inbox.failure = failure
+    refused = [await hand_over(message, services, over) for _ in range(5)]
+    assert not any("may send" in reply.text for reply in refused)
+    house.inbox.reply, house.inbox.failure = accepted, None
+    assert [(await hand_over(message, services, over)).code for _ in range(2)] == [250, 451]
 
 
 async def test_what_breaks_is_451_and_the_client_keeps_its_message(house: House) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay.mail.event import Kind
 from relay.mail.reply import Reply
 from relay.mail.suppression import Cause, Suppression
-from relay.registry.credentials import OnSuppressed, State
+from relay.registry.credentials import OnSuppressed, State, StoredSecret
 from relay.submission import replies
 from relay.submission.dialogue import Turn
 from tests.submission.house import NOW, House, credential
@@ -108,6 +108,31 @@ def test_the_final_reply_is_receptions_own(house: House) -> None:
     talk = Talk.ready(house)
     talk.outcome = Reply(250, "2.0.0", "Ok: queued as 06kp1")
     assert talk.say(MAIL, RCPT, b"DATA\r\n", MESSAGE + b".\r\n").endswith(b"250 2.0.0 Ok: queued as 06kp1\r\n")
+
+
+def test_a_recipient_given_in_both_forms_of_its_domain_gets_one_message(house: House) -> None:
+    talk = Talk.ready(house)
+    forms = (b"q@xn--bcher-kva.example", "q@bücher.example".encode(), "q@Bücher.Example".encode())
+    talk.say(b"MAIL FROM:<a@example.com> SMTPUTF8\r\n", *(b"RCPT TO:<%s>\r\n" % form for form in forms))
+    talk.say(b"RCPT TO:<Q@xn--bcher-kva.example>\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
+    recipients = [recipient.address for recipient in talk.messages[0].envelope.recipients]
+    assert recipients == ["q@xn--bcher-kva.example", "Q@xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize(
+    ("mail", "rcpt", "expected"),
+    [
+        pytest.param(MAIL, b"<Postmaster>", "Postmaster@example.com", id="of the sender's domain"),
+        pytest.param(MAIL, b" <POSTMASTER> NOTIFY=NEVER", "POSTMASTER@example.com", id="in any case, with parameters"),
+        pytest.param(b"MAIL FROM:<>\r\n", b"<postmaster>", "postmaster@relay.test", id="ours, without a sender"),
+        pytest.param(MAIL, b"<postmaster@example.net>", "postmaster@example.net", id="of the domain that is given"),
+    ],
+)
+def test_postmaster_needs_no_domain(house: House, mail: bytes, rcpt: bytes, expected: str) -> None:
+    house.grant(credential(null_sender=True))
+    talk = Talk.ready(house)
+    talk.say(mail, b"RCPT TO:" + rcpt + b"\r\n", b"DATA\r\n", MESSAGE + b".\r\n")
+    assert [recipient.address for recipient in talk.messages[0].envelope.recipients] == [expected]
 
 
 def test_a_recipient_given_twice_gets_one_message(house: House) -> None:
@@ -272,10 +297,18 @@ def test_in_clear_text(house: House, line: bytes, expected: str) -> None:
         pytest.param(b"User-Agent:x", id="a header line without a space"),
     ],
 )
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(b"\r\n", id="ended by CRLF"),
+        pytest.param(b"\n", id="ended by a bare LF"),
+        pytest.param(b"x" * 5000 + b"\r\n", id="too long"),
+    ],
+)
 @pytest.mark.parametrize("trusted", ["", "shop"], ids=["AUTH", "trusted"])
-def test_a_session_that_begins_as_http_is_closed(house: House, line: bytes, trusted: str) -> None:
+def test_a_session_that_begins_as_http_is_closed(house: House, line: bytes, end: bytes, trusted: str) -> None:
     talk = Talk(house, trusted=trusted)
-    assert codes(talk.say(line + b"\r\nEHLO c\r\n" + MAIL)) == ["421 4.7.0"]
+    assert codes(talk.say(line + end + b"EHLO c\r\n" + MAIL)) == ["421 4.7.0"]
     assert talk.is_closed
 
 
@@ -520,17 +553,37 @@ def test_refusals_after_auth_are_journaled_and_counted(house: House) -> None:
         pytest.param({"state": State.REVOKED}, id="revoked"),
         pytest.param({"expires_at": NOW - 1}, id="expired"),
         pytest.param({"login": "another"}, id="another one of the same name"),
+        pytest.param({"secrets": (StoredSecret("0" * 64, 0.0),)}, id="the secret it logged in with has ended"),
     ],
 )
 def test_a_credential_that_is_good_no_longer_ends_the_session(house: House, changed: dict[str, Any]) -> None:
     at_mail, at_the_end = Talk.ready(house), Talk.ready(house)
     at_the_end.say(MAIL, RCPT, b"DATA\r\n")
     house.grant(credential(**changed))
-    assert at_mail.session.is_revoked and at_the_end.session.is_revoked
     assert codes(at_mail.say(MAIL)) == ["421 4.7.0"]
     assert codes(at_the_end.say(MESSAGE + b".\r\n")) == ["421 4.7.0"]
     assert at_mail.is_closed and at_the_end.is_closed
     assert at_the_end.messages == []
+    assert [(event.credential, event.sender, event.detail, event.reply[:9]) for event in house.events] == [
+        ("shop", "", "FROM:<a@example.com>", "421 4.7.0"),
+        ("shop", "a@example.com", "", "421 4.7.0"),
+    ]
+
+
+def test_a_message_under_way_when_its_credential_is_revoked_is_journaled_once(house: House) -> None:
+    idle, under_way = Talk.ready(house), Talk.ready(house)
+    under_way.say(MAIL, RCPT, b"DATA\r\n", b"From: ")
+    house.grant(credential("another"))
+    for talk in (idle, under_way):
+        assert codes(talk.after(talk.session.dismiss_if_revoked())) == ["421 4.7.0"]
+        assert talk.after(talk.session.dismiss_if_revoked()) == b""
+    assert [(event.credential, event.sender) for event in house.events] == [("shop", "a@example.com")]
+
+
+def test_a_trusted_listener_without_its_credential_refuses_mail_and_journals_it(house: House) -> None:
+    talk = Talk(house, tls="", trusted="printer")
+    assert codes(talk.say(b"EHLO p\r\n", MAIL)) == ["250", "421 4.7.0"]
+    assert [(event.credential, event.reply[:9]) for event in house.events] == [("printer", "421 4.7.0")]
 
 
 def test_a_credential_on_hold_is_handed_over_as_such(house: House) -> None:
