@@ -17,7 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from relay.config.models import Delivery
+from relay.config.models import Delivery, Retry
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
@@ -165,7 +165,7 @@ class Scheduler:
             self._wake.clear()
             await self._walk()
             await self._refill()
-            await self._expire()
+            await self._look_through()
             self._couriers.sweep()
             await self._pause()
 
@@ -235,16 +235,23 @@ class Scheduler:
             self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
             self.window.page_read(domain, last=rows[-1].cursor if rows else None)
 
-    async def _expire(self) -> None:
+    async def _look_through(self) -> None:
         """Once a tick a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the window.
-        What is under way is left to its attempt. One report tells of all that ends of a message.
+        What has expired ends. What is due later than any wait that is meant was put off by a clock that has been set
+        back since, and is due now.
         """
         if self._steady() < self._next_look:
             return
         self._next_look = self._steady() + TICK
         now = self._now()
-        found, self._looked_to = await self._spool.expired(after=self._looked_to, until=now, limit=BATCH)
-        over = [row for row in found if is_over(row, now)]
+        found, self._looked_to = await self._spool.out_of_time(
+            after=self._looked_to, expired_at=now, due_after=now + longest_wait(self._settings.retry), limit=BATCH
+        )
+        self._expire([row for row in found if is_over(row, now)])
+        self._dispatch([row for row in found if row.due_at > now and self._admit(row)])
+
+    def _expire(self, over: Sequence[QueuedRecipient]) -> None:
+        """But for what is under way. One report tells of all that ends of a message."""
         self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
         free = [row for row in over if not self._is_claimed(row)]
         for row in free:
@@ -326,6 +333,11 @@ class Scheduler:
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)
+
+
+def longest_wait(retry: Retry) -> float:
+    """Nothing is put off by more."""
+    return max(*retry.ladder, retry.obey) * (1 + retry.jitter)
 
 
 def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:
