@@ -24,6 +24,7 @@ NOT_NOW = {"retry": {"ladder": ["1h"]}}
     [
         pytest.param("x@dest.example", 1, id="to the domain's MX host"),
         pytest.param("x@backup.example", 1, id="to the next MX host when the first does not answer"),
+        pytest.param("x@moved.example", 1, id="to an MX host behind more than five that have no address"),
         pytest.param("x@implicit.example", 1, id="to the domain's own address when it has no MX"),
         pytest.param("x@www.alias.example", 1, id="through a CNAME"),
         pytest.param("x@better.example", 1, id="to MX hosts better than ourselves"),
