@@ -6,7 +6,7 @@ import typer
 
 from relay.cli import invocation, options, printing, queue_flags, shards
 from relay.cli.queue_flags import Ids, InStatus, OfCredential, OlderThan, Sender, ToDomain
-from relay.errors import NotFound
+from relay.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from relay.mail.event import Event
@@ -87,15 +87,19 @@ def why(context: typer.Context, message: Id, as_json: options.Json = False) -> N
     """Why a message has not been delivered, and when it is tried next."""
     here = invocation.of(context)
     entries = _entries_of(here, message)
-    tries = _last_tries(here, message)
+    tries, trouble = _last_tries(here, message), _trouble(here, message)
     if as_json:
-        printing.as_json([_why_value(entry, tries.get(entry.recipient.address)) for entry in entries])
+        printing.as_json(
+            [
+                _why_value(entry, tries.get(entry.recipient.address), trouble.get(str(entry.position)))
+                for entry in entries
+            ]
+        )
         return
     for entry in entries:
+        facts = _why(entry, tries.get(entry.recipient.address), trouble.get(str(entry.position)), here.now())
         printing.line(entry.recipient.address)
-        printing.facts(
-            (f"  {name}", value) for name, value in _why(entry, tries.get(entry.recipient.address), here.now())
-        )
+        printing.facts((f"  {name}", value) for name, value in facts)
 
 
 def as_value(entry: "QueueEntry") -> dict[str, Any]:
@@ -166,18 +170,30 @@ def _header_of(here: invocation.Invocation, message: str) -> str:
 
 
 def _last_tries(here: invocation.Invocation, message: str) -> "dict[str, Event]":
-    """The last deferral of each recipient, as the journal tells it."""
+    """The last attempt of each recipient, as the journal tells it."""
     from relay.journal.search import Search
     from relay.mail.event import Kind
 
     pending = shards.pending_events(here)
     found = invocation.run(Search(here.spool).show(message, pending=pending))
-    return {event.recipient: event for event in found.events if event.kind is Kind.DEFERRED}
+    return {event.recipient: event for event in found.events if event.kind in (Kind.DEFERRED, Kind.UNKNOWN)}
 
 
-def _why(entry: "QueueEntry", tried: "Event | None", now: float) -> list[tuple[str, object]]:
+def _trouble(here: invocation.Invocation, message: str) -> dict[str, Any]:
+    """The sites in trouble that recipients wait for, by position, as the worker sees them."""
+    try:
+        answers = invocation.run(shards.ask_owners(here, "why", {"message": message}, ids=(message,)))
+    except UsageError:  # a server of the version before does not know the question
+        return {}
+    return {position: site for answer in answers.values() if answer for position, site in answer["trouble"].items()}
+
+
+def _why(
+    entry: "QueueEntry", tried: "Event | None", trouble: dict[str, Any] | None, now: float
+) -> list[tuple[str, object]]:
+    next_try = max(entry.due_at, trouble["next_probe_at"] if trouble else 0.0)
     return [
-        ("status", _status_words(entry)),
+        ("status", _status_words(entry, trouble)),
         ("damage", entry.damage),
         ("waiting for", printing.span(now - entry.accepted_at)),
         ("tries", entry.attempts),
@@ -186,21 +202,24 @@ def _why(entry: "QueueEntry", tried: "Event | None", now: float) -> list[tuple[s
         ("reply", (tried.reply if tried else "") or entry.last_reply),
         ("reason", tried.detail if tried else ""),
         ("blames", tried.verdict if tried else ""),
-        ("next try", "" if entry.held_at else f"{printing.when(entry.due_at)} ({_in(entry.due_at - now)})"),
+        ("its site", f"{trouble['name']}: {trouble['last_error']}" if trouble else ""),
+        ("next try", "" if entry.held_at else f"{printing.when(next_try)} ({_in(next_try - now)})"),
         ("expires", "" if entry.held_at else printing.when(entry.expires_at)),
     ]
 
 
-def _status_words(entry: "QueueEntry") -> str:
+def _status_words(entry: "QueueEntry", trouble: dict[str, Any] | None) -> str:
     if entry.damage:
         since = printing.when(entry.held_at)
         return f"set aside since {since}; looked at again by: relay queue release {entry.message_id}"
     if entry.held_at:
         return f"held since {printing.when(entry.held_at)}; goes on with: relay queue release {entry.message_id}"
+    if trouble is not None:
+        return f"{entry.status.value}: its site takes no mail now; one message probes it, the others wait"
     return entry.status.value if entry.attempts else "queued: not tried yet, or being tried for the first time"
 
 
-def _why_value(entry: "QueueEntry", tried: "Event | None") -> dict[str, Any]:
+def _why_value(entry: "QueueEntry", tried: "Event | None", trouble: dict[str, Any] | None) -> dict[str, Any]:
     return {
         **as_value(entry),
         "last_attempt_at": printing.iso(tried.at) if tried else None,
@@ -208,6 +227,9 @@ def _why_value(entry: "QueueEntry", tried: "Event | None") -> dict[str, Any]:
         "tls": (tried.tls or None) if tried else None,
         "verdict": (tried.verdict or None) if tried else None,
         "reason": (tried.detail or None) if tried else None,
+        "site_in_trouble": trouble["name"] if trouble else None,
+        "site_error": (trouble["last_error"] or None) if trouble else None,
+        "next_probe_at": printing.iso(trouble["next_probe_at"]) if trouble else None,
     }
 
 

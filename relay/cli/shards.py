@@ -130,14 +130,18 @@ async def _order_alone(
         await spool.close()
 
 
-async def ask_owners(here: Invocation, verb: str) -> dict[int, dict[str, Any] | None]:
-    """The answer of each shard's owner; None where nobody owns it or nobody answers."""
+async def ask_owners(
+    here: Invocation, verb: str, parameters: dict[str, Any] | None = None, *, ids: tuple[str, ...] = ()
+) -> dict[int, dict[str, Any] | None]:
+    """The answer of the owner of each shard, or of those of some messages; None where nobody owns it or nobody
+    answers.
+    """
     from relay.server.control import call
 
     answers: dict[int, dict[str, Any] | None] = {}
-    for number in numbers(here):
+    for number in numbers(here, ids=ids):
         try:
-            answers[number] = await call(here.spool, number, verb, {})
+            answers[number] = await call(here.spool, number, verb, parameters or {})
         except Unavailable:
             answers[number] = None
     return answers

@@ -1,8 +1,8 @@
 """cli.status: `relay status`: the one command at 3 a.m.
 
-Whether the server runs, the queue by status with its oldest, where most is waiting and why, sites in trouble, disk,
-certificates, and what failed last. Everything but the sites in trouble is read from the disk, so it is there when no
-server is.
+Whether the server runs, the queue by status with its oldest, the sites where most is waiting and why, sites in trouble,
+disk, certificates, and what failed last. What waits is read from the disk, so it is there when no server is; only a
+server knows the site of a domain, and without one each domain stands for itself.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from relay.mail.event import Event
 
 _MOST = 10
+_DOMAINS = 10_000  # of a shard, those with most recipients: they are told by site
 _FAILURES = 5
 
 
@@ -24,11 +25,15 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
     """Queue, oldest, where most is waiting and why, disk, certificates, last failures."""
     here = invocation.of(context)
     owners = invocation.run(shards.ask_owners(here, "status"))
+    domains = _domains(here, owners)
+    sites = _sites(domains)
+    trouble = _trouble(owners, sites)
     value = {
         "server": _server_word(owners),
         "queue": _queue(here),
-        "domains": _domains(here),
-        "trouble": _trouble(owners),
+        "domains": domains[:_MOST],
+        "sites": _with_trouble(sites, trouble)[:_MOST],
+        "trouble": trouble[:_MOST],
         "disk": _disk(here) | {"cures": sum(answer.get("cures", 0) for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
@@ -58,28 +63,57 @@ def _queue(here: invocation.Invocation) -> dict[str, dict[str, Any]]:
     }
 
 
-def _domains(here: invocation.Invocation) -> list[dict[str, Any]]:
+def _domains(here: invocation.Invocation, owners: dict[int, Any]) -> list[dict[str, Any]]:
     """Where most recipients wait, over all shards."""
     waiting: dict[str, dict[str, Any]] = {}
     for reader in shards.readers(here):
-        for total in reader.domains(_MOST):
-            entry = waiting.setdefault(total.domain, {"domain": total.domain, "recipients": 0, "last_reply": None})
+        site_of = (owners.get(reader.shard) or {}).get("site_of", {})
+        for total in reader.domains(_DOMAINS):
+            entry = waiting.setdefault(
+                total.domain, {"domain": total.domain, "site": None, "recipients": 0, "last_reply": None}
+            )
+            entry["site"] = entry["site"] or site_of.get(total.domain)
             entry["recipients"] += total.count
             entry["last_reply"] = entry["last_reply"] or total.last_reply or None
-    return sorted(waiting.values(), key=lambda entry: -int(entry["recipients"]))[:_MOST]
+    return sorted(waiting.values(), key=_most_recipients)
 
 
-def _trouble(owners: dict[int, Any]) -> list[dict[str, Any]]:
+def _sites(domains: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    sites: dict[str, dict[str, Any]] = {}
+    for domain in domains:
+        name = domain["site"] or domain["domain"]
+        site = sites.setdefault(name, {"site": name, "domains": 0, "recipients": 0, "why": None})
+        site["domains"] += 1
+        site["recipients"] += domain["recipients"]
+        site["why"] = site["why"] or domain["last_reply"]
+    return sites
+
+
+def _most_recipients(entry: dict[str, Any]) -> int:
+    return -int(entry["recipients"])
+
+
+def _trouble(owners: dict[int, Any], waiting: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The sites none of whose hosts takes mail now, as the workers see them."""
     sites: dict[str, dict[str, Any]] = {}
     for answer in owners.values():
         for site in answer["sites"] if answer else ():
             if site["in_trouble"]:
-                known = sites.setdefault(site["name"], {"site": site["name"], "waiting": 0})
-                known["waiting"] += site["waiting"]
-                known["next_probe_at"] = printing.iso(site["next_probe_at"])
-                known["last_error"] = site["last_error"] or None
-    return sorted(sites.values(), key=lambda site: -int(site["waiting"]))[:_MOST]
+                recipients = waiting.get(site["name"], {}).get("recipients", 0)
+                sites[site["name"]] = {
+                    "site": site["name"],
+                    "waiting": recipients,
+                    "next_probe_at": printing.iso(site["next_probe_at"]),
+                    "last_error": site["last_error"] or None,
+                }
+    return sorted(sites.values(), key=lambda site: -int(site["waiting"]))
+
+
+def _with_trouble(sites: dict[str, dict[str, Any]], trouble: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Trouble is why a site's mail waits, whatever was said to it before."""
+    errors = {each["site"]: each["last_error"] for each in trouble}
+    told = ({**site, "why": errors.get(site["site"]) or site["why"]} for site in sites.values())
+    return sorted(told, key=_most_recipients)
 
 
 def _disk(here: invocation.Invocation) -> dict[str, Any]:
@@ -143,12 +177,13 @@ def _show(value: dict[str, Any]) -> None:
             *(("certificate", _certificate_words(each)) for each in value["certificates"]),
         ]
     )
-    if value["domains"]:
+    if value["sites"]:
         printing.line()
         rows = (
-            (each["recipients"], each["domain"], each["last_reply"] or "not tried yet") for each in value["domains"]
+            (each["recipients"], each["site"], each["domains"], each["why"] or "not tried yet")
+            for each in value["sites"]
         )
-        printing.table(("waiting", "domain", "why"), rows, empty="")
+        printing.table(("waiting", "site", "domains", "why"), rows, empty="")
     if value["trouble"]:
         printing.line()
         sites = (

@@ -1,8 +1,9 @@
 """delivery.courier: carries a site's jobs, one transaction after another, over one connection.
 
 `Couriers` starts them: as many as the governor allows, the machine's limit for the site has room for, and this
-worker's share of all connections out permits (half of it at most to sites in trouble). A courier takes an idle
-connection or opens one, works while there is work and the connection may carry more, and leaves it open for the next.
+worker's share of all connections out permits (half of it at most to sites in trouble, and to those that take long to
+give a session). A courier takes an idle connection or opens one, works while there is work and the connection may
+carry more, and leaves it open for the next.
 
 A connection found dead before anything of a job was answered costs the job nothing: it is carried once more, over a
 new one.
@@ -11,7 +12,7 @@ new one.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from relay.config.rules import Profiles
 from relay.delivery.attempt import compose, impossible, recipients_at_most
@@ -29,7 +30,16 @@ from relay.smtpclient import OutgoingContent, TransactionResult
 from relay.spool import Spool
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
+SLOW = 5.0  # seconds without a session after which dialling needs a place in the half that trouble may have
 ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
+
+
+@dataclass(slots=True)
+class Dialling:
+    """in_trouble: counted among those in trouble. patience: ends it."""
+
+    in_trouble: bool
+    patience: asyncio.Timeout
 
 
 class Couriers:
@@ -175,7 +185,7 @@ class Couriers:
     def _starve(self, site: Site) -> None:
         """It waits until connections end elsewhere."""
         site.waits_for_limit = True
-        held_by_trouble = site.governor.in_trouble and self._open < self._share
+        held_by_trouble = site.in_trouble and self._open < self._share
         waiting = self._starved_in_trouble if held_by_trouble else self._starved
         waiting[site.key] = None
 
@@ -276,7 +286,7 @@ class Couriers:
             return line
         if self._open >= self._share and self._idle:
             self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
-        if self._open >= self._share or (site.governor.in_trouble and self._room_for_trouble <= 0):
+        if self._open >= self._share or (site.in_trouble and self._room_for_trouble <= 0):
             site.put_back(job)
             self._starve(site)
             return None
@@ -312,20 +322,45 @@ class Couriers:
         self._pump(site)
 
     async def _dial(self, site: Site, job: Job) -> Line | None:
-        troubled = site.governor.in_trouble
-        self._open_to_trouble += troubled
-        try:
-            outcome = await self._dialler.open(job.destination, site.hop, job.tried)
-        finally:
-            self._open_to_trouble -= troubled
+        outcome = await self._session(site, job)
+        site.slow = outcome is None
         if isinstance(outcome, Line):
             self._metrics.connection_opened()
             return outcome
         self._open -= 1
         self._limits.release(site.name)
-        self._metrics.connect_failed(outcome.stage)
-        self._unreached(site, job, outcome)
+        if outcome is None:
+            site.put_back(job)
+            self._starve(site)
+        else:
+            self._metrics.connect_failed(outcome.stage)
+            self._unreached(site, job, outcome)
         return None
+
+    async def _session(self, site: Site, job: Job) -> Line | Unreached | None:
+        """None: there was none yet, and no room left for those that take long. Many hosts that say nothing must not
+        have all connections for as long as they may take.
+        """
+        dialling = Dialling(site.in_trouble, asyncio.timeout(None))
+        self._open_to_trouble += dialling.in_trouble
+        slow = asyncio.get_running_loop().call_later(SLOW, self._has_become_slow, dialling)
+        try:
+            async with dialling.patience:
+                return await self._dialler.open(job.destination, site.hop, job.tried)
+        except TimeoutError:
+            return None
+        finally:
+            slow.cancel()
+            self._open_to_trouble -= dialling.in_trouble
+
+    def _has_become_slow(self, dialling: Dialling) -> None:
+        if dialling.in_trouble:
+            return
+        if self._room_for_trouble > 0:
+            dialling.in_trouble = True
+            self._open_to_trouble += 1
+        else:
+            dialling.patience.reschedule(asyncio.get_running_loop().time())
 
     def _unreached(self, site: Site, job: Job, outcome: Unreached) -> None:
         """The site is in trouble when none of its hosts gave a session; where one did and it broke, the job is put off
@@ -337,14 +372,14 @@ class Couriers:
             site.governor.pushed_back()
             return
         site.governor.unreachable(now=self._steady())
-        self._window.park(job.domain, site.hop, until=site.governor.retry_at)
+        self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
         self._park(site)
 
     def _park(self, site: Site) -> None:
         """The site is in trouble: what waits for it goes back to the disk until it is probed."""
         jobs = site.take_all()
         for job in jobs:
-            self._window.park(job.domain, site.hop, until=site.governor.retry_at)
+            self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
         self._settling.give_back(jobs)
 
     def _is_worth_another_session(self, job: Job, line: Line, result: TransactionResult) -> bool:

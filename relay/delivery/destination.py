@@ -19,6 +19,8 @@ from relay.mail.reply import Reply
 from relay.mail.site import site_name
 from relay.resolver import Failure, Found, MxHost, NoDomain, NoRecords, NullMx, Resolver
 
+MOST_HOSTS = 20  # of a domain that are looked up: whoever owns it says how many there are
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -132,12 +134,11 @@ class Destinations:
 
     async def _of_hosts(self, domain: str, records: Sequence[MxHost], *, implicit: bool = False) -> Resolution:
         others = _without_ourselves(self._by_preference(records), self._machine().names)
-        considered = others[: self._settings.addresses]
-        answers = await asyncio.gather(*(self._resolver.addresses(record.name) for record in considered))
-        better = self._better_than_us(list(zip(considered, answers, strict=True)))
+        answers = await self._answers(others)
+        better = self._better_than_us(answers)
         if not better:
             return _loops_back(domain)
-        found = [(record, answer.records) for record, answer in better if isinstance(answer, Found)]
+        found = _found(better)
         failed = [answer.text for _, answer in better if isinstance(answer, Failure)]
         if implicit and not found and not failed:
             return Undeliverable(
@@ -146,8 +147,22 @@ class Destinations:
         hosts, refused = self._dialable(found)
         if hosts:
             return Destination(site_name([record.name for record in others]), hosts)
-        names = ", ".join(record.name for record in considered)
+        names = ", ".join(record.name for record, _ in answers)
         return Unresolved("; ".join([*refused, *failed]) or f"no MX host of {domain} has an address ({names})")
+
+    async def _answers(self, records: Sequence[MxHost]) -> list[tuple[MxHost, Answer]]:
+        """The best hosts' addresses: of as many hosts as it takes to have the addresses that one attempt may try."""
+        answers: list[tuple[MxHost, Answer]] = []
+        at_once = self._settings.addresses
+        for start in range(0, min(len(records), MOST_HOSTS), at_once):
+            some = records[start : start + at_once]
+            answers += zip(
+                some, await asyncio.gather(*(self._resolver.addresses(each.name) for each in some)), strict=True
+            )
+            hosts, _ = self._dialable(_found(answers))
+            if sum(len(host.addresses) for host in hosts) >= at_once:
+                break
+        return answers
 
     def _better_than_us(self, answers: list[tuple[MxHost, Answer]]) -> list[tuple[MxHost, Answer]]:
         """RFC 5321 5.1, by address: a host that is this machine, and every one that is no better, is dropped."""
@@ -200,6 +215,10 @@ class Destinations:
 def literal_address(domain: str) -> Address:
     """The address of "[192.0.2.1]" or "[IPv6:2001:db8::1]", as `mail.address` took it (RFC 5321 4.1.3)."""
     return ipaddress.ip_address(domain[1:-1].lower().removeprefix("ipv6:"))
+
+
+def _found(answers: Sequence[tuple[MxHost, Answer]]) -> list[tuple[MxHost, Sequence[Address]]]:
+    return [(record, answer.records) for record, answer in answers if isinstance(answer, Found)]
 
 
 def _without_ourselves(ordered: Sequence[MxHost], names: Collection[str]) -> list[MxHost]:

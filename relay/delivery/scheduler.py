@@ -17,14 +17,14 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from relay.config.models import Delivery
+from relay.config.models import Delivery, Retry
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
 from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
 from relay.delivery.settling import Settling, is_over
-from relay.delivery.site import Job
+from relay.delivery.site import Job, Site, SiteKey
 from relay.delivery.window import Claim, Window
-from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, Spool
+from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, QueueEntry, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
@@ -98,6 +98,18 @@ class Scheduler:
         for job in jobs:
             self._route(job)
 
+    # What an operator asks.
+
+    def site_in_trouble(self, entry: QueueEntry) -> Site | None:
+        """What a recipient waits for that is due and not tried."""
+        key = self._parked(entry.recipient.domain, entry.sender, entry.credential, entry.stream)
+        return None if key is None else self._couriers.sites.get(key)
+
+    def sites_of_domains(self) -> dict[str, str]:
+        """As far as they are in memory."""
+        known = {domain: destination.site for (_, domain), (destination, _) in self._resolved.items() if domain}
+        return known | self.window.sites_in_trouble()
+
     # What reception and the operator's verbs call.
 
     def has_room(self, message: NewMessage) -> bool:
@@ -107,7 +119,7 @@ class Scheduler:
         sender, recipients = message.envelope.sender, message.envelope.recipients
         domains = {recipient.domain for recipient in recipients}
         return self.window.admits_fresh(domains, count=len(recipients)) and not any(
-            self._is_parked(domain, sender, message.credential, message.stream) for domain in domains
+            self._parked(domain, sender, message.credential, message.stream) for domain in domains
         )
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
@@ -153,7 +165,7 @@ class Scheduler:
             self._wake.clear()
             await self._walk()
             await self._refill()
-            await self._expire()
+            await self._look_through()
             self._couriers.sweep()
             await self._pause()
 
@@ -202,11 +214,17 @@ class Scheduler:
 
     def _waits_for_its_site(self, row: QueuedRecipient) -> bool:
         message = row.message
-        return self._is_parked(row.recipient.domain, message.sender, message.credential, message.stream)
+        return self._parked(row.recipient.domain, message.sender, message.credential, message.stream) is not None
 
-    def _is_parked(self, domain: str, sender: str, credential: str, stream: str) -> bool:
+    def _parked(self, domain: str, sender: str, credential: str, stream: str) -> SiteKey | None:
+        """The site in trouble that it waits for."""
         parked = self.window.parked(domain, now=self._steady())
-        return bool(parked) and self._way(domain, sender, credential, stream) in parked
+        if not parked:
+            return None
+        way = self._way(domain, sender, credential, stream)
+        if isinstance(way, Discard) or way not in parked:
+            return None
+        return (parked[way].site, way)
 
     async def _refill(self) -> None:
         for domain in self.window.readable(now=self._steady(), limit=BATCH):
@@ -217,16 +235,23 @@ class Scheduler:
             self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
             self.window.page_read(domain, last=rows[-1].cursor if rows else None)
 
-    async def _expire(self) -> None:
+    async def _look_through(self) -> None:
         """Once a tick a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the window.
-        What is under way is left to its attempt. One report tells of all that ends of a message.
+        What has expired ends. What is due later than any wait that is meant was put off by a clock that has been set
+        back since, and is due now.
         """
         if self._steady() < self._next_look:
             return
         self._next_look = self._steady() + TICK
         now = self._now()
-        found, self._looked_to = await self._spool.expired(after=self._looked_to, until=now, limit=BATCH)
-        over = [row for row in found if is_over(row, now)]
+        found, self._looked_to = await self._spool.out_of_time(
+            after=self._looked_to, expired_at=now, due_after=now + longest_wait(self._settings.retry), limit=BATCH
+        )
+        self._expire([row for row in found if is_over(row, now)])
+        self._dispatch([row for row in found if row.due_at > now and self._admit(row)])
+
+    def _expire(self, over: Sequence[QueuedRecipient]) -> None:
+        """But for what is under way. One report tells of all that ends of a message."""
         self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
         free = [row for row in over if not self._is_claimed(row)]
         for row in free:
@@ -308,6 +333,11 @@ class Scheduler:
         self._resolved.move_to_end(key)
         if len(self._resolved) > RESOLVED_KEPT:
             self._resolved.popitem(last=False)
+
+
+def longest_wait(retry: Retry) -> float:
+    """Nothing is put off by more."""
+    return max(*retry.ladder, retry.obey) * (1 + retry.jitter)
 
 
 def _jobs(recipients: Sequence[QueuedRecipient], *, most: int) -> list[Job]:

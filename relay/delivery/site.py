@@ -57,7 +57,7 @@ class Site:
     """host: one of its hosts, which tells its profile. couriers: at work now.
 
     starting: those of them that have not looked for a job yet. waits_for_limit: no connection may be opened at this
-    moment. idle: open, not at work.
+    moment. slow: it gave no session for so long that dialling was given up for others. idle: open, not at work.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Site:
     couriers: int = 0
     starting: int = 0
     waits_for_limit: bool = False
+    slow: bool = False
     idle: list[Line] = field(default_factory=list)
     last_error: str = ""
     _turns: OrderedDict[Turn, deque[Job]] = field(default_factory=OrderedDict)
@@ -76,6 +77,11 @@ class Site:
     def key(self) -> SiteKey:
         """Two routes to one host that demand different security or logins have sites of one name."""
         return (self.name, self.hop)
+
+    @property
+    def in_trouble(self) -> bool:
+        """It is dialled only in the half of the connections that trouble may have."""
+        return self.slow or self.governor.in_trouble
 
     @property
     def profile(self) -> Profile:

@@ -13,19 +13,26 @@ fresh mail, which is handed over in memory, may use a quarter on top, so that a 
 new mail wait.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from relay.delivery.routing import Hop, Way
+from relay.delivery.routing import Hop
 from relay.spool import Cursor, QueuedRecipient
 
 Claim = tuple[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Nothing is read before `until` (POSIX seconds that never jump): the site does not answer."""
+
+    site: str
+    until: float
+
+
 @dataclass(slots=True)
 class Domain:
-    """claimed: recipients in memory. more: due ones are on disk. parked: ways whose site does not answer, and until
-    when (POSIX seconds that never jump) nothing that goes them is read.
+    """claimed: recipients in memory. more: due ones are on disk. parked: by the way they would go.
 
     read_to: where the next page begins, None at the first. marks: how often `more` was said, and how often before the
     first page was read. urged: an operator wants it tried, whatever its site's trouble.
@@ -33,7 +40,7 @@ class Domain:
 
     claimed: int = 0
     more: bool = False
-    parked: dict[Hop, float] = field(default_factory=dict)
+    parked: dict[Hop, Parked] = field(default_factory=dict)
     read_to: Cursor | None = None
     marks: int = 0
     marks_read: int = 0
@@ -82,12 +89,16 @@ class Window:
             return True
         return state.claimed < self.per_domain and not state.more
 
-    def parked(self, domain: str, *, now: float) -> Collection[Way]:
+    def parked(self, domain: str, *, now: float) -> Mapping[Hop, Parked]:
         """The ways that nothing of the domain goes now."""
         state = self._domains.get(domain)
         if state is None or not state.parked:
-            return ()
-        return [way for way, until in state.parked.items() if until > now]
+            return {}
+        return {way: parked for way, parked in state.parked.items() if parked.until > now}
+
+    def sites_in_trouble(self) -> dict[str, str]:
+        """The domains that wait for one, for `status`."""
+        return {domain: each.site for domain in self._to_read for each in self._domains[domain].parked.values()}
 
     def claim(self, domain: str, claim: Claim) -> None:
         self._claims.add(claim)
@@ -126,9 +137,9 @@ class Window:
         state.marks += 1
         self._to_read[domain] = None
 
-    def park(self, domain: str, hop: Hop, *, until: float) -> None:
+    def park(self, domain: str, hop: Hop, *, site: str, until: float) -> None:
         """Nothing of the domain that goes this way is read before `until`. What waits stays on disk."""
-        self._domains.setdefault(domain, Domain()).parked[hop] = until
+        self._domains.setdefault(domain, Domain()).parked[hop] = Parked(site, until)
         self._to_read[domain] = None
 
     def urge(self, domain: str) -> None:
@@ -159,7 +170,7 @@ class Window:
         return found
 
     def _unpark(self, domain: str, state: Domain, now: float) -> None:
-        over = [hop for hop, until in state.parked.items() if until <= now]
+        over = [hop for hop, parked in state.parked.items() if parked.until <= now]
         for hop in over:
             del state.parked[hop]
         if over:

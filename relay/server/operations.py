@@ -1,7 +1,7 @@
 """server.operations: an operator's verbs on a shard that this process owns.
 
-hold, release, retry and cancel take a selection and answer with what they changed; `status` tells what is only in
-memory. What is held or cancelled is taken out of every line it waits in, what is released or to be tried now is read
+hold, release, retry and cancel take a selection and answer with what they changed; `status` and `why` tell what is only
+in memory. What is held or cancelled is taken out of every line it waits in, what is released or to be tried now is read
 from the disk again.
 """
 
@@ -17,6 +17,7 @@ from relay.server.shard import Shard
 from relay.spool import Change, Selection, Spool
 
 CHANGES = ("hold", "release", "retry", "cancel")
+MOST_RECIPIENTS = 100_000  # of one message
 MOST_PROBED = 1000  # recipients; a site is probed by one of its own
 
 Told = Callable[[Sequence[Change]], None]
@@ -54,6 +55,8 @@ class Operations:
     async def answer(self, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
             return self._status()
+        if verb == "why":
+            return await self._why(parameters["message"])
         told = partial(self._tell_scheduler, verb)
         messages = await change(self._shard.spool, verb, parameters, told=told)
         if verb == "retry":
@@ -82,7 +85,14 @@ class Operations:
             "at_work": shard.couriers.at_work,
             "cures": shard.spool.measures.cures,
             "sites": [self._site(site) for site in shard.couriers.sites.values()],
+            "site_of": shard.scheduler.sites_of_domains(),
         }
+
+    async def _why(self, message: str) -> dict[str, Any]:
+        """The recipients of a message that wait for a site in trouble, by position, with the site."""
+        entries = await self._shard.spool.find(Selection(ids=(message,)), limit=MOST_RECIPIENTS)
+        sites = ((entry.position, self._shard.scheduler.site_in_trouble(entry)) for entry in entries)
+        return {"trouble": {str(position): self._site(site) for position, site in sites if site is not None}}
 
     def _site(self, site: Site) -> dict[str, Any]:
         return {

@@ -82,17 +82,20 @@ def _key(found: list[Row]) -> Key | None:
     return (found[0][0], found[0][1]) if found else None
 
 
-def expired(*, after: Key, to: Key | None, until: float, limit: int, shard: int) -> Query[Found]:
-    """In a slice of the queue, those to be delivered whose expiry was before `until`. No index: it would cost every
-    deferral more than looking at a slice now and then.
+def out_of_time(
+    *, after: Key, to: Key | None, expired_at: float, due_after: float, limit: int, shard: int
+) -> Query[Found]:
+    """In a slice of the queue, those to be delivered that have expired then or are due later than that. No index: it
+    would cost every deferral more than looking at a slice now and then.
     """
     sql = (
         f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r {_ITS_MESSAGE}"
         " WHERE (r.message, r.position) > (?, ?) AND (r.message, r.position) <= (?, ?)"
-        f" AND r.status IN ({rows.FRESH}, {rows.QUEUED}) AND r.expires_at <= ?"
+        f" AND r.status IN ({rows.FRESH}, {rows.QUEUED}) AND (r.expires_at <= ? OR r.due_at > ?)"
         " ORDER BY r.message, r.position LIMIT ?"
     )
-    return Query(sql, (*after, *(to or _END), until, limit), partial(stored.queued_recipients, shard=shard))
+    parameters = (*after, *(to or _END), expired_at, due_after, limit)
+    return Query(sql, parameters, partial(stored.queued_recipients, shard=shard))
 
 
 def content(message_id: str, *, shard: int, directory: Path) -> Query[StoredContent | None]:

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 GAP_SECONDS = 0.002  # between two commits of a busy shard; measured: fewer commits, no later replies
 STILL_SECONDS = 5.0
-SLICE = 50_000  # recipients looked at for their expiry at once: 15 ms of a thread
+SLICE = 50_000  # recipients looked at for their times at once: 15 ms of a thread
 FIRST: Key = (-1, 0)
 _IN_DOUBT = "; it was being sent when Relay ended, and may have arrived"
 
@@ -211,15 +211,18 @@ class Spool:
         """When the next becomes due that is not due at `after`."""
         return await self._ask(queries.next_due_at(after))
 
-    async def expired(
-        self, *, after: Key = FIRST, until: float, limit: int, length: int = SLICE
+    async def out_of_time(
+        self, *, after: Key = FIRST, expired_at: float, due_after: float, limit: int, length: int = SLICE
     ) -> tuple[list[QueuedRecipient], Key]:
-        """At most `limit` that wait, claimed or not, and whose expiry was before `until`, among the next `length`; and
-        after which to go on, FIRST at the end. For the one who looks through the queue again and again.
+        """At most `limit` that wait, claimed or not, and have expired by then or are due later than that, among the
+        next `length`; and after which to go on, FIRST at the end. For the one who looks through the queue again and
+        again.
         """
         self._committer.raise_if_unusable()
         to = await self._ask(queries.end_of_slice(after, length=length))
-        query = queries.expired(after=after, to=to, until=until, limit=limit, shard=self.shard)
+        query = queries.out_of_time(
+            after=after, to=to, expired_at=expired_at, due_after=due_after, limit=limit, shard=self.shard
+        )
         found = await self._aside.sound(partial(self._parts.reads.ask_due, query))
         return found, found[-1].cursor[1:] if len(found) == limit else to or FIRST
 

@@ -87,7 +87,9 @@ class Owner(threading.Thread):
 
     async def _answer(self, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
-            return {"in_memory": 0, "at_work": 0, "sites": [SITE]}
+            return {"in_memory": 0, "at_work": 0, "sites": [SITE], "site_of": {"one.example": SITE["name"]}}
+        if verb == "why":
+            return {"trouble": {"0": SITE}}
         return operations.answer(await operations.change(self._spool, verb, parameters))
 
     def end(self) -> None:
@@ -389,7 +391,24 @@ def test_status_beside_a_server_names_sites_in_trouble(relay: Relay) -> None:
             "last_error": "connection refused",
         }
     ]
+    assert status["sites"][0] == {
+        "site": "mx.one.example",
+        "domains": 1,
+        "recipients": 2,
+        "why": "connection refused",
+    }
     assert "connection refused" in text
+
+
+def test_why_beside_a_server_names_the_site_in_trouble_and_its_next_probe(relay: Relay) -> None:
+    two, _, _ = fill(relay)
+    with owner(relay):
+        first, second = relay.json("queue", "why", two)
+        text = relay("queue", "why", two).out
+    assert (first["site_in_trouble"], first["site_error"]) == ("mx.one.example", "connection refused")
+    assert first["next_probe_at"] == "2027-01-15T08:00:00.000Z"
+    assert second["site_in_trouble"] is None
+    assert "mx.one.example: connection refused" in text
 
 
 def test_status_of_an_empty_spool(relay: Relay) -> None:

@@ -27,6 +27,7 @@ live A 127.0.0.1
     "dead.example": "@ MX 10 mx\nmx A 127.0.0.3\n",
     "pair.example": "@ MX 10 a\n@ MX 20 b\na A 127.0.0.4\nb A 127.0.0.5\n",
     "swapped.example": "@ MX 10 b.pair.example.\n@ MX 20 a.pair.example.\n",
+    "moved.example": "".join(f"@ MX {number} gone{number}\n" for number in range(6)) + "@ MX 60 mx.dest.example.\n",
     "nowhere.example": "@ MX 10 gone\n",
 }
 

@@ -118,6 +118,7 @@ async def outfit(
     settings: Config,
     *,
     now: Callable[[], float] = time.time,
+    steady: Callable[[], float] | None = None,
     machine: Machine = OWN,
     observe: Callable[[Metrics], None] = lambda _: None,
     share: int = 100,
@@ -143,7 +144,7 @@ async def outfit(
                 metrics=metrics,
                 log=log,
                 now=now,
-                steady=now,
+                steady=steady or now,
                 random=random,
                 tasks=tasks,
             )

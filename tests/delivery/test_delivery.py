@@ -24,6 +24,7 @@ NOT_NOW = {"retry": {"ladder": ["1h"]}}
     [
         pytest.param("x@dest.example", 1, id="to the domain's MX host"),
         pytest.param("x@backup.example", 1, id="to the next MX host when the first does not answer"),
+        pytest.param("x@moved.example", 1, id="to an MX host behind more than five that have no address"),
         pytest.param("x@implicit.example", 1, id="to the domain's own address when it has no MX"),
         pytest.param("x@www.alias.example", 1, id="through a CNAME"),
         pytest.param("x@better.example", 1, id="to MX hosts better than ourselves"),
@@ -549,6 +550,25 @@ async def test_a_connection_to_a_backup_is_used_again_while_the_best_host_is_dow
             await relay.submit(f"x{number}@backup.example")
             await relay.until(f"x{number}@backup.example", Kind.DELIVERED)
         assert server.connections == 1
+
+
+async def test_a_clock_that_is_set_back_leaves_no_mail_waiting_for_the_time_it_had_shown(
+    nameserver: str, tmp_path: Path
+) -> None:
+    ahead = 86400.0
+    mx = Mx({"RCPT": [b"451 4.7.1 greylisted\r\n"]})
+    async with (
+        ScriptedMx(mx) as server,
+        outfit(
+            config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW),
+            now=lambda: time.time() + ahead,
+            steady=time.time,
+        ) as relay,
+    ):
+        await relay.submit("x@dest.example", expires_at=time.time() + 2 * ahead)
+        await relay.until("x@dest.example", Kind.DEFERRED)
+        ahead = 0.0
+        await relay.until("x@dest.example", Kind.DELIVERED)
 
 
 async def test_what_becomes_of_each_recipient_is_logged(nameserver: str, tmp_path: Path) -> None:

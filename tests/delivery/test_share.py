@@ -85,3 +85,22 @@ async def test_sites_in_trouble_wait_for_their_half_without_a_stir(many: str, be
             relay.shard.scheduler.retry_now(domains)
             await until(lambda: failed(relay) == 2 * SILENT, what="each was tried twice")
     assert begun.couriers - before < 4 * SILENT
+
+
+async def test_new_sites_that_say_nothing_do_not_keep_all_connections(many: str, tmp_path: Path) -> None:
+    mx = Mx()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.2", 0))
+        silent.listen(100)
+        async with ScriptedMx(mx, port=silent.getsockname()[1]) as server:
+            settings = config(tmp_path, port=server.port, nameserver=many)
+            async with outfit(settings, share=4) as relay:
+                for number in range(SILENT):
+                    await relay.submit(f"x@s{number}.many.test")
+                await until(lambda: relay.shard.couriers.at_work == SILENT, what="all connections are taken")
+                for number in range(SITES):
+                    await relay.submit(f"x@d{number}.many.test")
+                for number in range(SITES):
+                    await relay.until(f"x@d{number}.many.test", Kind.DELIVERED)
+                assert failed(relay) == 0
+                assert await relay.left() == SILENT

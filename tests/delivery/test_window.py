@@ -46,7 +46,7 @@ def test_a_domain_is_read_page_by_page() -> None:
 
 def test_a_way_that_is_parked_leaves_the_domains_other_ways_open() -> None:
     window = Window(4000)
-    window.park("half.example", SMARTHOST, until=100.0)
+    window.park("half.example", SMARTHOST, site="mx.dead.example", until=100.0)
     assert list(window.parked("half.example", now=99.0)) == [SMARTHOST]
     assert window.readable(now=99.0, limit=10) == []
     assert window.admits("half.example")
@@ -55,7 +55,7 @@ def test_a_way_that_is_parked_leaves_the_domains_other_ways_open() -> None:
 
 def test_a_domain_is_read_when_a_way_is_parked_no_longer() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, until=100.0)
+    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
     assert list(window.parked("dead.example", now=100.0)) == []
     assert window.readable(now=100.0, limit=10) == ["dead.example"]
     read_whole(window, "dead.example")
@@ -64,14 +64,14 @@ def test_a_domain_is_read_when_a_way_is_parked_no_longer() -> None:
 
 def test_what_arrives_for_a_parked_way_does_not_have_the_domain_read() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, until=100.0)
+    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
     window.mark_all(["dead.example"])
     assert window.readable(now=1.0, limit=10) == []
 
 
 def test_an_operator_can_have_a_parked_domain_read_at_once() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, until=100.0)
+    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
     window.urge("dead.example")
     assert window.readable(now=1.0, limit=10) == ["dead.example"]
     assert window.take_urge("dead.example")

@@ -166,6 +166,21 @@ async def test_what_waits_only_for_a_site_in_trouble_is_probed_by_an_order(tmp_p
         await until(partial(attempted, tmp_path, 2))
 
 
+async def test_what_waits_for_a_site_in_trouble_is_told(tmp_path: Path, logbook: Logbook) -> None:
+    dead = {"via": "smtp://127.0.0.1:9", "security": "none"}
+    async with household(config(tmp_path, route=[dead]), logbook) as house:
+        (holding,) = house.parts.holdings
+        await leave_in(holding, "a@dest.example")
+        await holding.start()
+        await until(partial(attempted, tmp_path, 1))
+        waiting = await post(holding.spool, "b@dest.example")
+        site = (await call(tmp_path, 0, "why", {"message": waiting}))["trouble"]["0"]
+        assert site["name"] == "127.0.0.1:9"
+        assert "refused" in site["last_error"]
+        assert site["next_probe_at"] > time.time()
+        assert (await call(tmp_path, 0, "status", {}))["site_of"] == {"dest.example": "127.0.0.1:9"}
+
+
 async def leave_in(holding: Holding, recipient: str) -> None:
     await post(holding.spool, recipient)
     holding.shard.scheduler.stored({"dest.example"})
@@ -174,7 +189,13 @@ async def leave_in(holding: Holding, recipient: str) -> None:
 async def test_status_tells_what_is_only_in_memory(tmp_path: Path, logbook: Logbook) -> None:
     async with household(config(tmp_path), logbook) as house:
         await house.parts.holdings[0].start()
-        assert await call(tmp_path, 0, "status", {}) == {"in_memory": 0, "at_work": 0, "cures": 0, "sites": []}
+        assert await call(tmp_path, 0, "status", {}) == {
+            "in_memory": 0,
+            "at_work": 0,
+            "cures": 0,
+            "sites": [],
+            "site_of": {},
+        }
 
 
 async def test_an_order_nobody_knows_is_the_askers_mistake(tmp_path: Path, logbook: Logbook) -> None:

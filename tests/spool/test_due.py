@@ -1,6 +1,7 @@
 import asyncio
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from relay.spool import FIRST, QueuedRecipient, Selection, Spool, queries
@@ -91,16 +92,20 @@ async def test_the_next_time_is_the_first_after_the_one_asked_about(spool: Spool
     assert await spool.next_due_at(NOON + 20) is None
 
 
-async def test_who_looks_through_the_queue_slice_by_slice_finds_all_that_has_expired(spool: Spool) -> None:
+async def test_who_looks_through_the_queue_slice_by_slice_finds_all_whose_time_is_over_or_cannot_be_meant(
+    spool: Spool,
+) -> None:
     for number in range(5):
         lifetime = FIVE_DAYS if number % 2 else 1.0
         letter = new_message(spool, f"a{number}@example.org", f"b{number}@example.org", held=number == 4)
         await spool.accept(replace(letter, expires_at=NOON + lifetime), hand_over=number < 2)
-    expected = ["a0@example.org", "b0@example.org", "a2@example.org", "b2@example.org"]
+    await deferred_at(spool, 100, 200)
+    expected = ["a0@example.org", "b0@example.org", "a2@example.org", "b2@example.org", "at200@example.org"]
     for length, limit in ((1, 10), (3, 10), (100, 10), (100, 1)):
-        found, looked_to = await spool.expired(until=NOON + 2, limit=limit, length=length)
+        look = partial(spool.out_of_time, expired_at=NOON + 2, due_after=NOON + 150, limit=limit, length=length)
+        found, looked_to = await look()
         while looked_to != FIRST:
-            more, looked_to = await spool.expired(after=looked_to, until=NOON + 2, limit=limit, length=length)
+            more, looked_to = await look(after=looked_to)
             found += more
         assert [one.recipient.address for one in found] == expected
 

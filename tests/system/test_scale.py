@@ -27,7 +27,7 @@ from tests.system import crowd
 pytestmark = [pytest.mark.alone, pytest.mark.system, pytest.mark.timeout(120)]
 
 MESSAGES = 100  # of a thousand recipients each
-ANSWERED = 20_000  # recipients, until which a full queue is watched
+TAKEN = MESSAGES * crowd.PER_MESSAGE // 2  # recipients; the others are put off
 PROBES = 40
 LARGE = 25_000_000
 SESSIONS = 20
@@ -124,6 +124,7 @@ class Memory:
             self.largest = max(self.largest, *map(processes.rss, self._workers))
 
 
+@pytest.mark.timeout(600)  # until half are delivered and half climb their ladders
 def test_a_hundred_thousand_recipients_wait_in_little_memory_and_leave_at_once(relay: Running, tmp_path: Path) -> None:
     def hold() -> None:
         command(relay.config, "credential", "hold", "bench")
@@ -140,17 +141,16 @@ def test_a_hundred_thousand_recipients_wait_in_little_memory_and_leave_at_once(r
         relay.restart(release)
         with Memory(relay.workers) as memory:
             eventually(
-                lambda: taking.totals.recipients + taking.totals.deferred >= ANSWERED,
-                what="recipients are answered",
-                within=90,
+                lambda: taking.totals.recipients == TAKEN and taking.totals.deferred >= TAKEN,
+                what="half are delivered and half are deferred",
+                within=500,
             )
         totals = taking.totals
         first_after = totals.first_at - relay.began
         took = time.monotonic() - relay.began
-        print(f"first after {first_after:.1f} s, {ANSWERED} in {took:.1f} s, {memory.largest:.0f} MB")
+        print(f"first after {first_after:.1f} s, {2 * TAKEN} in {took:.1f} s, {memory.largest:.0f} MB")
         assert first_after < 3.0
         assert memory.largest < 200
-        assert totals.deferred > ANSWERED / 4
 
 
 def test_a_domain_that_never_answers_delays_no_other(relay: Running, tmp_path: Path) -> None:
