@@ -8,7 +8,8 @@ Every message has a token, which travels in a header field. The unit is the reci
 lost        acknowledged, and neither arrived nor owed nor reported to the sender.
 named       the same, and the server itself says that it lost it, by its id: allowed where the disk was damaged.
 doubled     arrived more often than once. Allowed only for a recipient that was in flight when a fault came: an earlier
-            copy was answered at most `in_flight` seconds before it began, or while it lasted, or never.
+            copy was answered at most `in_flight` seconds before it began, or while it lasted, or never; or who should
+            have read the answer was gone by then.
 made up     arrived although its client was refused, or arrived under a token nobody sent. Not so where the server spoke
             of trouble of its own (451 4.3.0): whether a commit that failed is on the disk cannot be known.
 altered     arrived with another body than was sent.
@@ -44,15 +45,18 @@ class Sent:
     reply: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """One recipient of a message that came to the receiving server, by its final dot. answered: with 250, in full."""
+    """One recipient of a message that came to the receiving server, by its final dot. answered: with 250, in full.
+    gone_after: seconds from the answer until the client was found to have gone without a word more.
+    """
 
     token: str
     recipient: str
     at: float
     answered: bool
     intact: bool = True
+    gone_after: float = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,11 @@ class Ledger:
     def _age(self, arrivals: list[Arrival]) -> float:
         """The longest that an answered copy had been known when the fault came that made it come again."""
         ordered = sorted(arrivals, key=lambda each: each.at)
-        ages = [self._until_fault(first.at, second.at) for first, second in pairwise(ordered) if first.answered]
+        ages = [
+            min(self._until_fault(first.at, second.at), first.gone_after)
+            for first, second in pairwise(ordered)
+            if first.answered
+        ]
         return max(ages, default=0.0)
 
     def _until_fault(self, answered_at: float, again_at: float) -> float:

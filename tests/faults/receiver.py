@@ -104,18 +104,20 @@ class Receiver:
         assert self._changed is not None
         await self._changed.wait()
 
-    def took(self, recipients: list[str], content: bytes, *, answered: bool) -> None:
+    def took(self, recipients: list[str], content: bytes, *, answered: bool) -> list[Arrival]:
         """One message, to its end. A report speaks of another message."""
         token = _TOKEN.search(content)
         if b"\r\nContent-Type: multipart/report" in content[:16384] and token is not None:
             for final in _FINAL.findall(content):
                 self.ledger.reported(token[1].decode(), final.decode())
-            return
+            return []
         name = token[1].decode() if token is not None else ""
         digest, body = _DIGEST.search(content), content.partition(b"\r\n\r\n")[2]
         intact = digest is not None and hashlib.sha256(body).hexdigest().encode() == digest[1]
-        for recipient in recipients:
-            self.ledger.arrived(Arrival(name, recipient, self.clock(), answered, intact))
+        arrivals = [Arrival(name, recipient, self.clock(), answered, intact) for recipient in recipients]
+        for arrival in arrivals:
+            self.ledger.arrived(arrival)
+        return arrivals
 
 
 class _Session:
@@ -124,6 +126,7 @@ class _Session:
         self._reader = reader
         self._writer = writer
         self._recipients: list[str] = []
+        self._last: list[Arrival] = []  # of the message answered last, until the client says something again
 
     async def run(self) -> None:
         try:
@@ -133,14 +136,20 @@ class _Session:
         except (Ended, OSError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._is_gone()
             self._writer.close()
             with suppress(OSError):
                 await self._writer.wait_closed()
+
+    def _is_gone(self) -> None:
+        for arrival in self._last:
+            arrival.gone_after = self._receiver.clock() - arrival.at
 
     async def _line(self) -> bytes:
         line = await self._reader.readline()
         if not line.endswith(b"\n"):
             raise Ended
+        self._last = []
         return line.rstrip(b"\r\n")
 
     async def _command(self, line: bytes) -> None:
@@ -183,7 +192,7 @@ class _Session:
         mood = self._mood(Step.END)
         taken = mood in (Mood.ORDERLY, Mood.CLOSES_AFTER_DOT, Mood.ANSWERS_AND_RESETS, Mood.STALLS)
         if taken:
-            self._receiver.took(recipients, content, answered=mood is Mood.ORDERLY)
+            self._last = self._receiver.took(recipients, content, answered=mood is Mood.ORDERLY)
         await self._act(mood, Step.END)
 
     async def _answer(self, step: Step) -> bool:

@@ -19,8 +19,15 @@ def ledger(*arrivals: Arrival, fate: Fate = Fate.ACKNOWLEDGED, faults: tuple[tup
     return made
 
 
-def copy(at: float = 10.0, *, answered: bool = True, intact: bool = True, token: str = "t1") -> Arrival:
-    return Arrival(token, "ann@a.test", at, answered, intact)
+def copy(
+    at: float = 10.0,
+    *,
+    answered: bool = True,
+    intact: bool = True,
+    token: str = "t1",
+    gone_after: float = float("inf"),
+) -> Arrival:
+    return Arrival(token, "ann@a.test", at, answered, intact, gone_after)
 
 
 def test_what_was_acknowledged_and_came_once_is_as_it_should_be() -> None:
@@ -83,6 +90,8 @@ def test_another_body_is_altered() -> None:
         pytest.param(copy(10.0), ((21.0, 22.0),), float("inf"), False, id="with a fault after both"),
         pytest.param(copy(10.0), (), float("inf"), False, id="without a fault"),
         pytest.param(copy(10.0, answered=False), (), 0.0, True, id="without an answer"),
+        pytest.param(copy(10.0, gone_after=0.01), (), 0.01, True, id="to a client that was gone"),
+        pytest.param(copy(10.0, gone_after=5.0), (), 5.0, False, id="to a client that went long after"),
         pytest.param(copy(10.0), ((11.5, 12.0), (10.1, 10.2)), 0.1, True, id="before two faults"),
     ],
 )
