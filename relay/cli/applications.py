@@ -6,15 +6,16 @@ sign: an address, a path. A line that begins with `?name ` is there only under t
 the two listeners the settings use), ca or noca (whether clients must be told of a CA file).
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
 
 from relay.cli.quoting import SYNTAXES
 from relay.errors import UsageError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 _CONDITION = re.compile(r"\?(starttls|tls|ca|noca) ")
 _VALUE = re.compile(r"\{\{(\w+)\|?(\w*)\}\}")
@@ -40,6 +41,8 @@ def names() -> tuple[str, ...]:
 
 def ready_settings(application: str, settings: Settings) -> str:
     """Where to paste, then what. Raises UsageError with the nearest name."""
+    import difflib
+
     if application not in names():
         near = difflib.get_close_matches(application, names(), n=1)
         remedy = f'Did you mean "{near[0]}"?' if near else f"There are: {', '.join(names())}."
@@ -70,5 +73,7 @@ def _values(settings: Settings) -> Mapping[str, str]:
     }
 
 
-def _directory() -> Traversable:
+def _directory() -> "Traversable":
+    from importlib.resources import files
+
     return files("relay.cli") / "applications"

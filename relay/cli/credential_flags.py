@@ -4,7 +4,6 @@ A flag that is not given changes nothing. --from and --network replace what was 
 patterns, networks), with the nearest that exists.
 """
 
-import difflib
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -122,6 +121,8 @@ def one_of(text: str, choices: Iterable[Word], *, option: str) -> Word:
 
 
 def _stream(name: str, config: "Config") -> str:
+    import difflib
+
     from relay.config.consistency import streams
 
     known = streams(config)

@@ -6,7 +6,6 @@ public key and by whether a sample signed with it verifies, SPF by whether it na
 from the domain upwards.
 """
 
-import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -98,6 +97,8 @@ async def check(domain: "SenderDomain", config: "Config", resolver: "Resolver", 
 
     All is asked at once: a resolver that is dead takes one timeout, not one for each record.
     """
+    import asyncio
+
     of_domain = (
         *(_dkim(key, resolver, now) for key in domain.keys),
         _spf(domain.name, resolver, config),
@@ -208,6 +209,8 @@ async def _return_path(domain: str, resolver: "Resolver") -> Finding:
 
 async def _pointers(config: "Config", resolver: "Resolver") -> list[Finding]:
     """Of each [[source]]; without one, of the addresses that this machine's name has."""
+    import asyncio
+
     from relay.resolver import Failure, Found
 
     if config.source:

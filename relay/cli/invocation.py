@@ -4,7 +4,6 @@ As root the process becomes the spool's owner, for good, before it opens anythin
 makes must be the server's to write, and a link somebody put there must not be followed with root's rights.
 """
 
-import asyncio
 import getpass
 import os
 import pwd
@@ -80,6 +79,8 @@ def of(context: typer.Context) -> Invocation:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
+    import asyncio
+
     return asyncio.run(work)
 
 

@@ -4,9 +4,7 @@ Prepares what is missing, prints the values to paste, serves in the foreground, 
 message to the built-in receiving server in a process of its own, which prints its way to its end.
 """
 
-import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,10 +80,14 @@ def _log(prepared: "Prepared") -> str:
 
 def _send_test(path: Path) -> None:
     """In a process of its own, seen to its end by a thread: the server's event loop goes on meanwhile."""
+    import threading
+
     threading.Thread(target=_show_test, args=(path,), daemon=True).start()
 
 
 def _show_test(path: Path) -> None:
+    import subprocess
+
     arguments = ("-m", "relay", "--config", str(path), "send-test", TEST_ADDRESS, "--credential", "first")
     ended = subprocess.run([sys.executable, *arguments], check=False, stdin=subprocess.DEVNULL)  # noqa: S603 - our own
     if ended.returncode == 0:

@@ -6,18 +6,10 @@ limits, routes, hold and journal, is the application's own. The certificate is v
 and says so.
 """
 
-import asyncio
 import os
-import smtplib
-import socket
-import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, localtime
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,10 +18,11 @@ from relay.cli import invocation, options, printing
 from relay.cli.credential import find
 from relay.cli.credential_view import a_sender, ports, settings
 from relay.cli.log import as_value, show_event, story
-from relay.errors import ConfigError, DataError, NotFound, Unavailable
+from relay.errors import ConfigError, DataError, NotFound
 
 if TYPE_CHECKING:
     from relay.cli.applications import Settings
+    from relay.cli.submitting import Submitted
     from relay.config.models import Config
     from relay.mail.event import Event
     from relay.registry.credentials import Credential
@@ -38,16 +31,6 @@ if TYPE_CHECKING:
 _VALID_FOR = 600.0  # seconds; should this process die, the secret made for the test does too
 _SEEN_AFTER = 0.5  # seconds: workers look for new secrets four times a second
 _LOOK_EVERY = 0.1
-_TIMEOUT = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """id: the queue id of the 250. verified: why the certificate was not believed, "" if it was."""
-
-    id: str
-    reply: str
-    not_verified: str
 
 
 def send_test(
@@ -107,7 +90,11 @@ def follow(here: invocation.Invocation, message: str, *, within: float) -> "Iter
         time.sleep(_LOOK_EVERY)
 
 
-async def _send(here: invocation.Invocation, recipient: str, name: str) -> Submitted:
+async def _send(here: invocation.Invocation, recipient: str, name: str) -> "Submitted":
+    import asyncio
+
+    from relay.cli.submitting import submit
+
     if not ports(here.config):
         raise ConfigError(
             f"{here.config_path} has no listener for logins, over which the message could go",
@@ -120,6 +107,8 @@ async def _send(here: invocation.Invocation, recipient: str, name: str) -> Submi
 @asynccontextmanager
 async def _login_for_test(here: invocation.Invocation, name: str) -> "AsyncIterator[Settings]":
     """What to log in with, until the end."""
+    import asyncio
+
     async with here.registry() as registry:
         chosen = _chosen(registry.snapshot(), name, here.now())
         issued = await registry.add_trial(chosen.name, valid_until=here.now() + _VALID_FOR)
@@ -147,26 +136,6 @@ def _chosen(snapshot: "Snapshot", name: str, now: float) -> "Credential":
     return usable[0]
 
 
-def submit(login: "Settings", recipient: str, *, at: str) -> Submitted:
-    """Over STARTTLS or TLS, with AUTH. at: the address to connect to, whatever the name.
-
-    Raises Unavailable, DataError.
-    """
-    message = _message(login.sender, recipient)
-    context = ssl.create_default_context(cafile=login.ca or None)
-    try:
-        with _connected(login, at, context) as relay:
-            return _submit(relay, login, message, "")
-    except ssl.SSLCertVerificationError as error:
-        not_verified = error.verify_message
-    except OSError as error:
-        raise _unreachable(login, error) from None
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    with _connected(login, at, context) as relay:
-        return _submit(relay, login, message, not_verified)
-
-
 def local_address(config: "Config") -> str:
     """Where the listener that settings name is reached from this machine."""
     from relay.config.consistency import listen_address
@@ -174,78 +143,6 @@ def local_address(config: "Config") -> str:
     listen = next(iter((*config.submission.starttls, *config.submission.tls)), "127.0.0.1:587")
     address, _ = listen_address(listen)
     return ("::1" if address.version == 6 else "127.0.0.1") if address.is_unspecified else str(address)
-
-
-def _unreachable(login: "Settings", error: OSError) -> Unavailable:
-    return Unavailable(
-        f"no server answers at {login.host} port {login.port}: {error.strerror or error}",
-        remedy="Is it running? relay status; if not: relay serve",
-    )
-
-
-class _Plain(smtplib.SMTP):
-    """Connects to one address and verifies the certificate of another name, as a client elsewhere would."""
-
-    def __init__(self, login: "Settings", at: str) -> None:
-        self._at = at
-        super().__init__(login.host, login.port, timeout=_TIMEOUT)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG002 - smtplib's own hook
-        return socket.create_connection((self._at, port), timeout)
-
-
-class _Tls(smtplib.SMTP_SSL):
-    """The same with TLS from the beginning."""
-
-    def __init__(self, login: "Settings", at: str, context: ssl.SSLContext) -> None:
-        self._at = at
-        super().__init__(login.host, login.port, timeout=_TIMEOUT, context=context)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        plain = socket.create_connection((self._at, port), timeout)
-        return self.context.wrap_socket(plain, server_hostname=host)
-
-
-@contextmanager
-def _connected(login: "Settings", at: str, context: ssl.SSLContext) -> Iterator[smtplib.SMTP]:
-    relay = _Tls(login, at, context) if login.security == "tls" else _Plain(login, at)
-    try:
-        if login.security == "starttls":
-            relay.starttls(context=context)
-        yield relay
-        relay.quit()
-    finally:
-        relay.close()
-
-
-def _submit(relay: smtplib.SMTP, login: "Settings", message: EmailMessage, not_verified: str) -> Submitted:
-    recipient = str(message["To"])
-    try:
-        relay.login(login.login, login.secret)
-        for code, text in (relay.mail(login.sender), relay.rcpt(recipient)):
-            _refuse_unless_positive(code, text)
-        code, text = relay.data(message.as_bytes(policy=SMTP))
-        _refuse_unless_positive(code, text)
-    except smtplib.SMTPException as error:
-        raise Unavailable(f"the server would not go on: {error}", remedy="Its log has the reason.") from None
-    reply = f"{code} {text.decode('utf-8', 'replace')}"
-    return Submitted(reply.rpartition(" ")[2], reply, not_verified)
-
-
-def _refuse_unless_positive(code: int, text: bytes) -> None:
-    if not 200 <= code < 300:
-        reply = f"{code} {text.decode('utf-8', 'replace')}"
-        raise DataError(f"the server refused the message: {reply}", remedy="The reply says what is wrong.")
-
-
-def _message(sender: str, recipient: str) -> EmailMessage:
-    message = EmailMessage()
-    message["From"] = sender
-    message["To"] = recipient
-    message["Subject"] = "Test from Relay"
-    message["Date"] = format_datetime(localtime())
-    message.set_content("This message was sent by `relay send-test`. It came through: accepted, signed, delivered.\n")
-    return message
 
 
 def _parsed(text: str) -> str:

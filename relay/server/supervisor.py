@@ -186,8 +186,7 @@ class Supervisor:
         self._switchboard.left(slot.number)
         self._crew.tell_how_many_are_ready()
         if self._stopping_since:
-            # One that was killed in its drain may have been sending what will be sent again.
-            self._exit_code = self._exit_code or (code if code >= 0 else os.EX_TEMPFAIL)
+            self._exit_code = self._exit_code or _of_drain(code)
             return
         self._log.warning("worker ended", worker=slot.number, pid=life.pid, code=code)
         if slot.cannot_run(code):
@@ -268,3 +267,12 @@ class Supervisor:
             raise Unavailable("the worker that was to write has ended") from None
         if refusal is not None:
             raise from_values(refusal)
+
+
+def _of_drain(code: int) -> int:
+    """The server's exit code, of a worker's. One that was killed in its drain may have been sending what will be sent
+    again; one that SIGTERM ended had not got so far as to listen for it.
+    """
+    if code == -signal.SIGTERM:
+        return os.EX_OK
+    return code if code >= 0 else os.EX_TEMPFAIL

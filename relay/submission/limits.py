@@ -6,8 +6,8 @@ the switchboard holds the one table and the one `Rates`. `Rates` is pure: time c
 A second is a token bucket that holds a second's worth; hour and day are sliding windows of 60 buckets, so that a limit
 is exceeded by no more than a bucket's width and an entry is small whatever the traffic. A refused take counts nothing,
 and neither does a message that was refused after it: what was taken for it is given back.
-Our own limits are never a 5xx: what is over them is told when to come again (`excess`), and while that lasts, the next
-MAIL is told so at once (`Excess`) instead of after its content.
+Our own limits are never a 5xx: what is over them is told when to come again (`excess`), and for a minute at most the
+next MAIL is told so at once (`Excess`) instead of after its content.
 """
 
 import math

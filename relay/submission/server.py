@@ -100,7 +100,7 @@ class SubmissionServer:
         for entrance in self._entrances:
             if not any(entrance.is_for(listener) for listener in self._listeners):
                 entrance.close()
-        self._miss_credentials()
+        self._tell_of_missing_credentials()
         before, self._entrances = self._entrances, []
         for listener, listening in self._with_sockets(sockets):
             known = next((entrance for entrance in before if entrance.is_for(listener)), None)
@@ -203,12 +203,12 @@ class SubmissionServer:
 
     def sweep(self) -> None:
         """End what has taken too long; look whether trusted listeners have their credentials."""
-        self._miss_credentials()
+        self._tell_of_missing_credentials()
         now, limits = self.time(), self._config.submission.limits
         for connection in tuple(self._connections):
             connection.sweep(now, limits)
 
-    def _miss_credentials(self) -> None:
+    def _tell_of_missing_credentials(self) -> None:
         """Tell, once, of each trusted listener whose credential is not there: all it can do is refuse."""
         known, now = self._services.snapshot().credentials, self._services.now()
         missing = {

@@ -16,6 +16,7 @@ from relay.cli.app import app
 from relay.config.load import load
 from relay.registry.store import Registry
 from tests.cli.conftest import Relay
+from tests.cli.test_queue import fill
 
 ROOT = Path(__file__).parents[2]
 NOBODY = pwd.getpwnam("nobody")
@@ -112,19 +113,41 @@ def test_an_error_that_keeps_the_server_from_starting_is_json_when_asked_for(rel
     assert "does not exist" in json.loads(answer.err)["error"]
 
 
+def cpu_until_output(*arguments: str) -> float:
+    """Seconds of a process's own, so that a busy machine counts for less, when the first octet comes out of it."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}  # as on a terminal, where each line is written at once
+    with subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1)
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        process.stdout.read()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+LIBRARIES = "import asyncio, pydantic, rich.console, typer; print()"
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize(
     "command",
-    [("--help",), ("credential", "list"), ("queue", "list"), ("log", "search"), ("suppression", "list")],
+    [
+        *(("--help",), ("credential", "list"), ("queue", "list"), ("log", "search"), ("suppression", "list")),
+        *(("status",), ("check",), ("queue", "why")),
+    ],
     ids=" ".join,
 )
-def test_the_first_output_comes_quickly(relay: Relay, command: tuple[str, ...]) -> None:
-    times = []
-    for _ in range(3):
-        started = time.monotonic()
-        assert program("--config", str(relay.config), *command).returncode == 0
-        times.append(time.monotonic() - started)
-    assert min(times) < 1.5  # measured 0.25 to 0.35 s; slack for a busy machine
+def test_the_first_output_comes_within_half_a_second(relay: Relay, command: tuple[str, ...]) -> None:
+    waiting = fill(relay)
+    arguments = (*command, waiting[0]) if command == ("queue", "why") else command
+    rounds = [
+        (cpu_until_output("-m", "relay", "--config", str(relay.config), *arguments), cpu_until_output("-c", LIBRARIES))
+        for _ in range(3)
+    ]
+    taken, libraries = (min(column) for column in zip(*rounds, strict=True))
+    # Where the libraries alone take long, the machine is slow or busy: then what is ours is held to their measure.
+    assert taken < max(0.5, 4 * libraries), (taken, libraries)
 
 
 def test_a_reader_that_stops_is_no_error(relay: Relay) -> None:

@@ -6,6 +6,7 @@ The nth worker in a place lives its nth LIFE (the last one again from then on):
 
     "work"           ready, beats, drains at SIGTERM
     "start"          beats and is never ready
+    "sleep"          has not begun, and does not listen for SIGTERM yet
     "hang"           ready, then says nothing more
     "stubborn"       works and ignores SIGTERM
     "die:CODE"       ends at once with this exit code, or killed by this signal if it is negative
@@ -69,6 +70,9 @@ class Scripted:
             if self._code < 0:
                 os.kill(os.getpid(), -self._code)
             return self._code
+        if self._life == "sleep":
+            self.meet("began")
+            signal.pause()
         asyncio.run(self._run())
         return self._code
 

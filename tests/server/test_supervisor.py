@@ -144,10 +144,17 @@ def test_each_worker_is_told_how_many_take_mail(supervised: Supervised) -> None:
     supervised.start("work", ["start", "work"])
     assert supervised.meets(0, "workers")["arguments"] == [1]
     os.kill(supervised.pids(1)[0], signal.SIGKILL)
-    supervised.meets(1, "workers")
+    supervised.meets(0, "workers", times=3)
     assert [fact["arguments"] for fact in supervised.met(0, "workers")] == [[1], [1], [2]]
-    assert supervised.met(1, "workers")[-1]["arguments"] == [2]
+    assert supervised.meets(1, "workers")["arguments"] == [2]
     supervised.stop()
+
+
+def test_a_worker_that_had_not_begun_when_the_server_stops_is_no_failure(supervised: Supervised) -> None:
+    supervised.start("work", "sleep")
+    supervised.meets(0, "workers")
+    supervised.meets(1, "began")
+    assert supervised.stop() == 0
 
 
 def test_sigterm_during_the_start_ends_those_that_are_not_ready(supervised: Supervised) -> None:
