@@ -143,10 +143,11 @@ class TestDrain:
             assert event.attempt == 1
             assert len(mx.messages) == 1
 
-    def test_what_takes_longer_than_the_drain_is_cut_short_and_delivered_later(self, relay: Make) -> None:
+    def test_what_takes_longer_than_the_drain_is_cut_short_told_as_unknown_and_tried_again(self, relay: Make) -> None:
         mx = Slow()
         with receiving(mx) as receiver:
-            server = relay(server={"workers": 2, "drain": "1s"}, delivery={"port": receiver.port})
+            delivery = {"port": receiver.port, "retry": {"ladder": ["1s"]}}
+            server = relay(server={"workers": 2, "drain": "1s"}, delivery=delivery)
             login = started(server)
             with server.session(login) as endless:
                 in_the_middle_of_data(endless)
@@ -155,6 +156,8 @@ class TestDrain:
                 began = time.monotonic()
                 server.stop()
                 assert time.monotonic() - began < 8
+            (unknown,) = server.events(message=sent, kind=Kind.UNKNOWN)
+            assert "the relay ended before the server answered" in unknown.detail
             mx.go_on.set()
             server.start()
             server.event(Kind.DELIVERED, message=sent)
