@@ -143,11 +143,11 @@ def test_the_first_output_comes_within_half_a_second(relay: Relay, command: tupl
     arguments = (*command, waiting[0]) if command == ("queue", "why") else command
     rounds = [
         (cpu_until_output("-m", "relay", "--config", str(relay.config), *arguments), cpu_until_output("-c", LIBRARIES))
-        for _ in range(3)
+        for _ in range(5)
     ]
-    taken, libraries = (min(column) for column in zip(*rounds, strict=True))
-    # Where the libraries alone take long, the machine is slow or busy: then what is ours is held to their measure.
-    assert taken < max(0.5, 4 * libraries), (taken, libraries)
+    # Where the libraries alone take long, the machine is slow or busy: then what is ours is held to their measure, side
+    # by side, since it may be slow for one of the two alone.
+    assert any(taken < max(0.5, 4 * libraries) for taken, libraries in rounds), rounds
 
 
 def test_a_reader_that_stops_is_no_error(relay: Relay) -> None:
