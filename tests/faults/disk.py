@@ -57,7 +57,7 @@ async def damage(house: House, number: int) -> None:
     async with house.fault():
         await house.server.stop()
         databases = sorted(house.place.spool.glob("shard-*/queue.db"))
-        DAMAGES[number % len(DAMAGES)](house, house.random.choice(databases))
+        house.dealt(DAMAGES, number)(house, house.random.choice(databases))
         await house.server.launch()
         try:
             await house.server.until_ready()
@@ -123,7 +123,7 @@ async def kill_while_full(house: House, _: int) -> None:
 
 async def fail_calls(house: House, number: int) -> None:
     """One call or some, of one kind, at a random moment: of the log, the database, a content, the journal."""
-    call, error = FAILURES[number % len(FAILURES)]
+    call, error = house.dealt(FAILURES, number)
     await house.under_load()
     chance = house.random
     async with house.fault():

@@ -67,10 +67,10 @@ FAULTS = (
         in_flight=-1.0,
         shim=True,
     ),
-    Fault("calls", "a call of the disk fails: EIO, ENOSPC", disk.fail_calls, 14, 140, shim=True),
+    Fault("calls", "a call of the disk fails: EIO, ENOSPC", disk.fail_calls, 6, 140, shim=True),
     Fault("stall", "a sync takes 5 s", disk.stall_disk, 1, 10, in_flight=-1.0, shim=True),
     Fault("clock", "the clock jumps by a day", disk.jump, 4, 40, in_flight=-1.0, shim=True),
-    Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", peers.receiver_misbehaves, 18, 90),
+    Fault("receiver", "receiver closes, resets, stalls, garbles, says 421", peers.receiver_misbehaves, 6, 90),
     Fault(
         "once",
         "receiver closes after the dot, at-most-once stream",

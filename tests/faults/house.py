@@ -9,11 +9,11 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.faults.clients import Crowd, Door
 from tests.faults.ledger import Key, Ledger, Verdict
@@ -22,6 +22,8 @@ from tests.faults.receiver import Mood, Receiver
 from tests.faults.server import Failed, Server, eventually
 from tests.peers.failing_disk import FailingDisk
 from tests.peers.shifted_clock import ShiftedClock
+
+T = TypeVar("T")
 
 CLIENTS = 12
 EMPTY_WITHIN = 120.0
@@ -41,6 +43,7 @@ class House:
     ledger: Ledger
     crowd: Crowd
     random: random.Random
+    seed: int
     tampering: "Tampering | None" = None
     restarts: int = 0
 
@@ -57,6 +60,13 @@ class House:
     @property
     def now(self) -> float:
         return time.monotonic()
+
+    def dealt(self, kinds: Sequence[T], number: int) -> T:
+        """One kind a round, in an order of this house's own, each before any comes again: few rounds are of few kinds,
+        and another run is of others.
+        """
+        order = random.Random(self.seed).sample(kinds, len(kinds))
+        return order[number % len(kinds)]
 
     async def under_load(self) -> None:
         """A random moment while mail comes and goes."""
@@ -199,7 +209,7 @@ async def open_house(
         doors: list[Door] = [server.once] if at_most_once and server.once else list(server.doors)
         crowd = Crowd(doors, ledger, chance, time.monotonic, rate=rate)
         crowd.begin(CLIENTS)
-        yield House(server, place, receiver, ledger, crowd, chance, tampering)
+        yield House(server, place, receiver, ledger, crowd, chance, seed, tampering)
     finally:
         await server.close()
         await receiver.close()

@@ -17,7 +17,7 @@ MOODS = (
 
 
 async def receiver_misbehaves(house: House, number: int) -> None:
-    mood, where = MOODS[number % len(MOODS)]
+    mood, where = house.dealt(MOODS, number)
     await _misbehave(house, mood, where)
 
 
