@@ -255,6 +255,8 @@ def _policy_server() -> Iterator[int]:
     with _PolicyServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_address[1]
+        finally:  # it would look at its closed socket for ever, as fast as it can
+            server.shutdown()
+            thread.join()
