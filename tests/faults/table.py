@@ -1,9 +1,12 @@
 """faults.table: what came of the faults, as lines while they are played and as the table of docs/durability.md."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.faults.faults import BY_NAME
 
 if TYPE_CHECKING:
     from tests.faults.run import Row
@@ -14,6 +17,11 @@ HEADING = (
     f"{'fault':16}{'rounds':>7}{'acked':>8}{'recipients':>11}{'lost':>6}{'named':>7}{'twice':>7}{'oldest':>8}{'s':>6}"
 )
 SHOWN = 5
+_ROW = re.compile(r"^\|.*`--only (\S+) .*\n", re.MULTILINE)
+_COLUMNS = (
+    "| fault | rounds | acknowledged (recipients) | lost | named | arrived twice | oldest | on | `make faults ARGS=...` |\n"
+    "|---|---|---|---|---|---|---|---|---|\n"
+)
 
 
 def line(row: "Row") -> str:
@@ -43,24 +51,23 @@ def complaint(row: "Row", kept: Path) -> str:
     return "\n".join(said)
 
 
-def write(rows: Sequence["Row"], *, seed: int, rate: float) -> None:
+def write(rows: Sequence["Row"], *, seed: int) -> None:
+    """Each row in its place in the document; those of faults that were not played stay as they are."""
     text = DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    today = datetime.now(UTC).strftime("%-d %B %Y")
-    head = f'`make faults ARGS="--seed {seed} --rate {rate:g}"`, {today}.'
-    columns = "| fault | rounds | acknowledged (recipients) | lost | named | arrived twice | oldest | one of these |\n"
-    ruler = "|---|---|---|---|---|---|---|---|\n"
-    lines = "".join(_row(row) for row in rows)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{head}\n\n{columns}{ruler}{lines}{END}{after}", encoding="utf-8")
+    between, _, after = rest.partition(END)
+    known = {found[1]: found[0] for found in _ROW.finditer(between)}
+    known |= {row.fault.name: _row(row, seed) for row in rows}
+    lines = "".join(known[name] for name in BY_NAME if name in known)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{_COLUMNS}{lines}{END}{after}", encoding="utf-8")
 
 
-def _row(row: "Row") -> str:
-    verdict = row.verdict
+def _row(row: "Row", seed: int) -> str:
+    verdict, today = row.verdict, datetime.now(UTC).strftime("%-d %B %Y")
     return (
         f"| {row.fault.words} | {row.rounds} | {verdict.messages} ({verdict.recipients}) | {len(verdict.lost)}"
-        f" | {len(verdict.named)}"
-        f" | {len(verdict.doubled)} | {_milliseconds(row)} | `--only {row.fault.name}` |\n"
+        f" | {len(verdict.named)} | {len(verdict.doubled)} | {_milliseconds(row)} | {today}"
+        f" | `--only {row.fault.name} --rounds {row.rounds} --seed {seed}` |\n"
     )
 
 
