@@ -19,7 +19,7 @@ HEADING = (
 SHOWN = 5
 _ROW = re.compile(r"^\|.*`--only (\S+) .*\n", re.MULTILINE)
 _COLUMNS = (
-    "| fault | rounds | acknowledged (recipients) | lost | named | arrived twice | oldest | on | `make faults ARGS=...` |\n"
+    "| fault | rounds | acknowledged (recipients) | lost | named | twice | oldest | on | `make faults ARGS=...` |\n"
     "|---|---|---|---|---|---|---|---|---|\n"
 )
 
