@@ -7,6 +7,7 @@ when their messages have one each. A database of up to `THOROUGH_OCTETS` is look
 table too; so is any that was found damaged while it was worked with, which leaves the mark `suspect` in the directory.
 """
 
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,8 @@ from relay.spool import database, failure
 
 THOROUGH_OCTETS = 64 * 1024 * 1024
 SUSPECT = "suspect"
+
+log = logging.getLogger(__name__)
 _STRUCTURE = ("message", "recipient", "event", "suppression", "mark")
 
 
@@ -64,5 +67,8 @@ def _told(found: list[tuple[str]]) -> list[str]:
 
 
 def suspect(directory: Path) -> None:
-    """The next start looks thoroughly."""
-    (directory / SUSPECT).touch(mode=0o600)
+    """The next start looks thoroughly. Where the mark cannot be made, the damage is still what there is to tell."""
+    try:
+        (directory / SUSPECT).touch(mode=0o600)
+    except OSError as error:
+        log.warning("a damaged shard could not be marked", extra={"shard": directory.name, "error": str(error)})

@@ -181,12 +181,16 @@ class Server:
             return await self.process.wait()
 
     async def kill_all(self) -> None:
-        """Every process of it; stopped first, the one that would begin another is not quicker than we are."""
+        """Every process of it. The one that would begin another is stopped first, or that one would be missed."""
         self.signal(signal.SIGSTOP)
+        await eventually(self._is_stopped, what="the server is stopped", within=10)
         pids = self.pids()
         self.signal(signal.SIGKILL, *reversed(pids))
         await self.ended()
         await self.until_gone(pids)
+
+    async def _is_stopped(self) -> bool:
+        return state_of(self.pid) in ("T", "Z", "")
 
     async def until_gone(self, pids: Sequence[int], *, within: float = 30.0) -> None:
         async def gone() -> bool:
@@ -269,7 +273,12 @@ async def eventually(look: Any, *, what: str, within: float) -> None:
 
 
 def is_running(pid: int) -> bool:
+    return state_of(pid) not in ("Z", "")
+
+
+def state_of(pid: int) -> str:
+    """proc(5): "T" for stopped, "Z" for a zombie; "" when there is none."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return ""
