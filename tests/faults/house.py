@@ -137,9 +137,8 @@ class House:
             await asyncio.sleep(0.3)
 
     async def _waiting(self) -> float:
-        """Recipients that are to be sent; what was set aside as damaged is not."""
-        statuses = ("queued", "deferred", "held")
-        return sum([await self.server.metric("relay_queue_recipients", f'status="{each}"') for each in statuses])
+        """Recipients that are to be sent, at one moment; what was set aside as damaged is not."""
+        return await self.server.metric("relay_queue_recipients", without='status="damaged"')
 
     async def _owed(self) -> list[Key]:
         """What the queue has. What was set aside is damaged, and known by its id."""

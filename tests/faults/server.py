@@ -243,11 +243,11 @@ class Server:
         """What the page says, "" if it says that something is wrong or nothing."""
         return await asyncio.to_thread(self._page, name)
 
-    async def metric(self, name: str, label: str = "") -> float:
-        """The sum of its samples that have the label (`name="value"`); nan while nobody answers."""
-        pattern = rf"^{name}(?:{{[^}}]*{label}[^}}]*}}){'' if label else '?'} (\S+)$"
-        found = re.findall(pattern, await self.page("metrics"), re.MULTILINE)
-        return sum(map(float, found)) if found else float("nan")
+    async def metric(self, name: str, *, without: str = "") -> float:
+        """The sum of its samples, but for those with this label (`name="value"`); nan while nobody answers."""
+        found = re.findall(rf"^{name}({{[^}}]*}})? (\S+)$", await self.page("metrics"), re.MULTILINE)
+        wanted = [float(value) for labels, value in found if not without or without not in labels]
+        return sum(wanted) if found else float("nan")
 
     @property
     def output(self) -> str:
