@@ -12,10 +12,10 @@ new one.
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from relay.config.rules import Profiles
-from relay.delivery.attempt import compose, impossible, recipients_at_most
+from relay.delivery.carriage import Carriage
 from relay.delivery.destination import Destination
 from relay.delivery.dialler import Dialler, Unreached
 from relay.delivery.governor import Governor, SiteLimits
@@ -26,7 +26,7 @@ from relay.delivery.site import Job, Line, Site, SiteKey
 from relay.delivery.window import Window
 from relay.errors import MessageDamaged, NotFound, SpoolError
 from relay.metrics import Metrics
-from relay.smtpclient import OutgoingContent, TransactionResult
+from relay.smtpclient import TransactionResult
 from relay.spool import Spool
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
@@ -67,6 +67,7 @@ class Couriers:
         self._settling = settling
         self._window = window
         self._spool = spool
+        self._carriage = Carriage(spool=spool, window=window, settling=settling)
         self._share = share
         self._metrics = metrics
         self._steady = steady
@@ -250,15 +251,10 @@ class Couriers:
         if line is None:
             return None, False
         await self._pace(site)
-        refusal = impossible(job.message, line.connection.extensions)
-        if refusal is not None:
-            self._settling.impossible(job, refusal, _where(line), site=site.name)
-            return line, True
-        self._split(site, job, line)
-        if not await self._may_be_sent(job):
+        if not await self._carriage.may_be_sent(site, job, line):
             return line, True
         try:
-            result = await self._transact(job, line)
+            result = await self._carriage.transact(job, line)
         except (NotFound, MessageDamaged):
             self._window.forget(job.recipients)  # cancelled while it waited, or set aside for an operator to see
             return line, True
@@ -266,18 +262,19 @@ class Couriers:
             self._unreadable(site, job, line, error)
             return None, True
         except asyncio.CancelledError:
-            self._interrupted(site, job, line)
+            if self._cut:  # or the worker breaks, and nothing can be settled any more
+                self._carriage.interrupted(site, job, line)
             raise
         if self._is_worth_another_session(job, line, result):
             self._close(site, line)
             site.put_back(job)
             return None, True
-        self._conclude(site, job, line, result)
+        self._carriage.conclude(site, job, line, result)
         return line, True
 
     async def _connection(self, site: Site, job: Job, at_hand: Line | None) -> Line | None:
         """The one at hand, an idle one or a new one; None when the job waits or was settled without one."""
-        if at_hand is not None and self._may_carry(site, job, at_hand):
+        if at_hand is not None and site.may_carry(job, at_hand):
             return at_hand
         if at_hand is not None:
             self._leave(site, at_hand)
@@ -303,19 +300,11 @@ class Couriers:
     def _take_idle(self, site: Site, job: Job) -> Line | None:
         """The one used last."""
         for line in reversed(site.idle):
-            if self._may_carry(site, job, line):
+            if site.may_carry(job, line):
                 site.idle.remove(line)
                 del self._idle[id(line)]
                 return line
         return None
-
-    def _may_carry(self, site: Site, job: Job, line: Line) -> bool:
-        return (
-            line.connection.usable
-            and line.messages < site.profile.messages_per_connection
-            and line.connection.endpoint.address not in job.tried
-            and line.suits(job.destination)
-        )
 
     def _resume(self, site: Site) -> None:
         site.waits_for_limit = False
@@ -400,64 +389,9 @@ class Couriers:
             if wait > 0:
                 await asyncio.sleep(wait)
 
-    def _split(self, site: Site, job: Job, line: Line) -> None:
-        """What the server does not take in one transaction waits for the next."""
-        most = recipients_at_most(line.connection.extensions, ours=site.profile.recipients)
-        if len(job.recipients) > most:
-            site.put_back(replace(job, recipients=job.recipients[most:], tried={}))
-            job.recipients = job.recipients[:most]
-
-    async def _may_be_sent(self, job: Job) -> bool:
-        """Before sending at most once the intent is on disk: what a crash leaves of it is never tried again.
-
-        An operator may have cancelled recipients meanwhile; whether any are left.
-        """
-        if job.message.unknown_outcome != "end":
-            return True
-        positions = [each.position for each in job.recipients]
-        missing = set(await self._spool.intend(job.message.id, positions))
-        self._window.forget([each for each in job.recipients if each.position in missing])
-        job.recipients = [each for each in job.recipients if each.position not in missing]
-        return bool(job.recipients)
-
-    async def _transact(self, job: Job, line: Line) -> TransactionResult:
-        stored = await self._spool.content(job.message.id)
-        size = stored.body_size if stored.path else 0
-        content = OutgoingContent(head=stored.head, body=stored.body, path=stored.path, size=size)
-        line.messages += 1
-        return await line.connection.transact(compose(job, line.connection.extensions, content))
-
     def _unreadable(self, site: Site, job: Job, line: Line, error: SpoolError) -> None:
         """This message's content cannot be read now. The connection may have got a part of it, so it ends as well."""
         if self._spool.broken.is_set():
             raise error
         self._close(site, line)
         self._settling.unreached(job, error.text, site=site.name)
-
-    def _interrupted(self, site: Site, job: Job, line: Line) -> None:
-        """Unless the worker breaks, when nothing can be settled any more."""
-        known = line.connection.interrupted
-        if self._cut and known is not None and known.dot_sent:
-            self._conclude(site, job, line, replace(known, failure="the relay ended before the server answered"))
-
-    def _conclude(self, site: Site, job: Job, line: Line, result: TransactionResult) -> None:
-        dsn_offered = "DSN" in line.connection.extensions
-        judgements = self._settling.judge.transaction(job.recipients, result, _where(line), dsn_offered=dsn_offered)
-        self._learn(site, result, line)
-        self._settling.settle(job.message, judgements, site=site.name)
-
-    def _learn(self, site: Site, result: TransactionResult, line: Line) -> None:
-        if result.decided and line.connection.usable:
-            site.governor.succeeded()
-            return
-        site.governor.pushed_back()
-        last = next(
-            (reply for reply in (result.final, *result.recipients, result.mail) if reply and not reply.is_positive),
-            None,
-        )
-        site.last_error = result.failure or str(last or "")
-
-
-def _where(line: Line) -> Where:
-    connection = line.connection
-    return Where(mx=str(connection.endpoint), source=connection.local_address, tls=connection.tls)

@@ -87,6 +87,15 @@ class Site:
     def profile(self) -> Profile:
         return self.governor.profile
 
+    def may_carry(self, job: Job, line: Line) -> bool:
+        """Whether a connection that is open here will do for a job."""
+        return (
+            line.connection.usable
+            and line.messages < self.profile.messages_per_connection
+            and line.connection.endpoint.address not in job.tried
+            and line.suits(job.destination)
+        )
+
     @property
     def waiting(self) -> int:
         """Jobs."""

@@ -6,9 +6,9 @@ The rest of the command line is Relay's. This is the only module here that knows
 import sys
 
 from relay.cli import main
-from relay.delivery import courier
+from relay.delivery import carriage
 from relay.delivery.attempt import compose
-from relay.delivery.courier import Couriers
+from relay.delivery.carriage import Carriage
 from relay.delivery.site import Job, Line
 from relay.mail.reply import Reply
 from relay.smtpclient import OutgoingContent, TransactionResult
@@ -16,10 +16,10 @@ from relay.smtpclient import OutgoingContent, TransactionResult
 TAKEN = Reply(250, "2.0.0", "Taken")
 
 
-async def _settles_first(self: Couriers, job: Job, line: Line) -> TransactionResult:
+async def _settles_first(self: Carriage, job: Job, line: Line) -> TransactionResult:
     """Delivered, it says, and is on its way."""
     stored = await self._spool.content(job.message.id)
-    judge, where = self._settling.judge, courier._where(line)
+    judge, where = self._settling.judge, carriage._where(line)
     self._settling.settle(
         job.message, [judge.delivered(each, TAKEN, where, dsn_offered=True) for each in job.recipients]
     )
@@ -32,7 +32,7 @@ async def _settles_first(self: Couriers, job: Job, line: Line) -> TransactionRes
 def _mutate(name: str) -> None:
     if name != "settles-first":
         raise SystemExit(f"no such mutant: {name}")
-    Couriers._transact = _settles_first  # type: ignore[method-assign]
+    Carriage.transact = _settles_first  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
