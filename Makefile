@@ -4,7 +4,7 @@
 #   make test       install what the tests run against, and run them all
 #   make check      style, types and layers, without running anything
 #   make lint       style alone
-#   make faults     faults under load with a ledger of every message (as root; ARGS=--short for some minutes, else hours)
+#   make faults     faults under load with a ledger of every message (as root; ARGS=--short for some minutes, else an hour or two)
 #   make bench      measure Relay beside Postfix + opendkim (as root; ARGS=--short for one quick look)
 #   make lock       pin the dependencies anew (requirements*.lock)
 #   make clean      remove what was made here, but neither config/ nor spool/
