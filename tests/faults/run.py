@@ -99,7 +99,7 @@ def _place(fault: Fault, directory: Path) -> Plain:
 
 
 async def play_all(asked: argparse.Namespace, directory: Path) -> list[Row]:
-    """Two at a time: most of a round is waiting."""
+    """Some at a time: most of a round is waiting."""
     turn = asyncio.Semaphore(asked.jobs)
 
     async def one(fault: Fault) -> Row:
@@ -143,7 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=BY_NAME, help="this fault; may be given again")
     parser.add_argument("--rounds", type=int, default=0, help="of each")
     parser.add_argument("--rate", type=float, default=RATE, help=f"messages per second: {RATE:g}")
-    parser.add_argument("--jobs", type=int, default=2, help="faults at a time: 2")
+    parser.add_argument("--jobs", type=int, default=4, help="faults at a time: 4")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of what is left to chance")
     return parser.parse_args()
 
