@@ -110,14 +110,15 @@ async def fill_while_settling(house: House, _: int) -> None:
 
 
 async def kill_while_full(house: House, _: int) -> None:
-    """A full disk, and then a crash; started while it is still full."""
+    """A full disk, and then a crash; started while it is still full, which it may refuse until there is room."""
     await house.under_load()
     async with house.fault():
         place = await _fill_until_it_refuses(house)
         await house.server.kill_all()
-        await house.server.start()
-        await house.moment(1.0)
+        await house.server.launch()
+        await house.moment(3.0)
         place.empty()
+        await house.is_whole()
     await house.acknowledges(20)
 
 
