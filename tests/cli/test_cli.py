@@ -145,9 +145,11 @@ def test_the_first_output_comes_within_half_a_second(relay: Relay, command: tupl
         (cpu_until_output("-m", "relay", "--config", str(relay.config), *arguments), cpu_until_output("-c", LIBRARIES))
         for _ in range(5)
     ]
-    # Where the libraries alone take long, the machine is slow or busy: then what is ours is held to their measure, side
-    # by side, since it may be slow for one of the two alone.
-    assert any(taken < max(0.5, 4 * libraries) for taken, libraries in rounds), rounds
+    taken, libraries = (sum(column) / len(rounds) for column in zip(*rounds, strict=True))
+    # Where the libraries alone take long, the machine is slow or busy: then what is ours is held to their measure, on
+    # the average of rounds in turn, since one of them may be lucky.
+    print(f"{taken:.2f} s, the libraries alone {libraries:.2f} s")
+    assert taken < max(0.5, 4 * libraries), rounds
 
 
 def test_a_reader_that_stops_is_no_error(relay: Relay) -> None:
