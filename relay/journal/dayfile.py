@@ -10,7 +10,6 @@ with its log as it is, and opening it anew writes all of that anew first (`relay
 refused (SpoolVersion) and left as it is; one that cannot be read is `Damaged`.
 """
 
-import os
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
+from relay.creation import create_whole
 from relay.errors import SpoolVersion
 from relay.journal.encoding import COLUMNS, decode, flattened, placeholders, row
 from relay.journal.failure import Damaged, translated
@@ -37,7 +37,7 @@ BUSY_SECONDS = 5.0
 READ_FOR_SECONDS = 0.5  # waited for who reads a file that was not closed in order
 
 _NAME = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db")
-_TRACE = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db(?:\.damaged-\d+)?(?:-wal|-shm)?")
+_TRACE = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db(?:\.damaged-\d+|\.new)?(?:-wal|-shm|-journal)?")
 
 
 def day_of(event: Event) -> date:
@@ -108,11 +108,11 @@ class DayFile:
         self.path = path
         self._pages = 0  # of the log, about
         with translated(path):
-            _create(path)
+            create_whole(path, _filled)
             with reading(path):  # that it is of no newer version
                 pass
             write_anew(path, within=READ_FOR_SECONDS)
-            self._connection = _connect(path, mode="rw")
+            self._connection = _filled(path)
             try:
                 self._prepare()
                 self._last = _known(_connect(path, mode="ro"))
@@ -151,14 +151,23 @@ class DayFile:
         self._last.close()
 
     def _prepare(self) -> None:
-        if _version(self._connection) == 0:
-            script = (files("relay.journal") / "journal-1.sql").read_text(encoding="utf-8")
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = 1;\nCOMMIT;")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         ((last,),) = self._connection.execute("SELECT coalesce(max(id), 0) FROM event")
         self._numbers = count(last + 1)
+
+
+def _filled(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, mode="rw")
+    try:
+        if _version(connection) == 0:
+            script = (files("relay.journal") / "journal-1.sql").read_text(encoding="utf-8")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = 1;\nCOMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _known(connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -233,28 +242,6 @@ def check_version(connection: sqlite3.Connection, path: Path) -> None:
 
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _create(path: Path) -> None:
-    """An empty file for the owner only, its name on disk. Never open the file otherwise: closing any descriptor of it
-    drops the locks SQLite holds for this process.
-    """
-    if path.exists():
-        return
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        sync_directory(path.parent)
-    except OSError:
-        path.unlink()  # or its name would count as written the next time
-        raise
-
-
-def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _connect(path: Path, *, mode: str) -> sqlite3.Connection:

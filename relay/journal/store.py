@@ -21,8 +21,9 @@ from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
+from relay.creation import sync_directory
 from relay.errors import RelayError, SpoolVersion
-from relay.journal.dayfile import DayFile, by_day, day_at, day_files, path_of, reading, sync_directory, traces
+from relay.journal.dayfile import DayFile, by_day, day_at, day_files, path_of, reading, traces
 from relay.journal.failure import Damaged, translated
 from relay.mail.event import Event
 

@@ -34,6 +34,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
+from relay.creation import create_whole
 from relay.errors import PermissionRefused, RelayError, SpoolError, SpoolFull, SpoolVersion, Unavailable
 from relay.wal import forget_cached, is_whole, log_of
 
@@ -110,12 +111,20 @@ class Database:
 
     def _prepare(self) -> None:
         with translated(self.path), exclusive(self.path, patience=self._patience) as lock:
-            _create(self.path)
-            with closing(_connect(self.path, mode="rw")) as connection, lock.marking_failures():
-                migrate(connection, self._scripts, path=self.path)
+            create_whole(self.path, self._filled)
+            with lock.marking_failures(), closing(self._filled(self.path)) as connection:
                 self._cure(connection, lock)
                 # What a crashed process left in the WAL may be in the page cache only: into the file, and synced.
                 self._carry_over(connection, "PASSIVE")
+
+    def _filled(self, path: Path) -> sqlite3.Connection:
+        connection = _connect(path, mode="rw")
+        try:
+            migrate(connection, self._scripts, path=path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _change(self, change: Callable[[sqlite3.Connection], T]) -> T:
         with (
@@ -249,21 +258,6 @@ def _lock(descriptor: int, path: Path, *, until: float) -> None:
                     remedy=f"See which process holds it with: lslocks | grep {path.name}.lock",
                 ) from None
             time.sleep(POLL_SECONDS)
-
-
-def _create(path: Path) -> None:
-    """An empty file for the owner only, its name on disk; SQLite gives -wal and -shm the same mode."""
-    if path.exists():
-        return
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    except OSError:
-        path.unlink()  # or its name would count as written the next time
-        raise
-    finally:
-        os.close(directory)
 
 
 def _connect(path: Path, *, mode: str, wait: float = BUSY_SECONDS) -> sqlite3.Connection:

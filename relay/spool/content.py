@@ -189,12 +189,3 @@ def remove_if_possible(path: Path) -> None:
     """What stays, no row knows; the next recovery removes it."""
     with contextlib.suppress(OSError):
         path.unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory are on disk. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

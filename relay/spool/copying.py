@@ -18,8 +18,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.creation import sync_directory
 from relay.spool import database, stored
-from relay.spool.content import CHUNK_OCTETS, sync_directory
+from relay.spool.content import CHUNK_OCTETS
 from relay.spool.failure import translated
 from relay.spool.recovery import CONTENT, DATABASE, make_directory, shard_directory
 

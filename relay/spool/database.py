@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+from relay.creation import create_whole
 from relay.errors import SpoolError, SpoolVersion
 from relay.spool import failure
 
@@ -53,15 +54,20 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """The owner's connection, its schema up to date. Raises SpoolVersion, SpoolFull, SpoolError."""
     refuse_foreign(path)
     with failure.translated(f"{path} cannot be opened"):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128)
-        connection.text_factory = as_text
-        try:
-            for setting in _SETTINGS:
-                connection.execute(setting)
-            migrate(connection)
-        except BaseException:
-            connection.close()
-            raise
+        create_whole(path, _filled)
+        return _filled(path)
+
+
+def _filled(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=128)
+    connection.text_factory = as_text
+    try:
+        for setting in _SETTINGS:
+            connection.execute(setting)
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

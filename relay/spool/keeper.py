@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from relay.creation import sync_directory
 from relay.errors import SpoolError
 from relay.spool.content import (
     Content,
@@ -23,7 +24,6 @@ from relay.spool.content import (
     keep_inline,
     remove_file,
     remove_if_possible,
-    sync_directory,
 )
 from relay.spool.disk import DiskThread
 from relay.spool.failure import translated

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.creation import sync_directory
 from relay.errors import SpoolDamaged, SpoolError
 from relay.spool import database, failure, integrity, rows
-from relay.spool.content import sync_directory
 from relay.spool.lock import Lock
 from relay.wal import write_anew
 

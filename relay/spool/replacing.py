@@ -14,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.creation import sync_directory
 from relay.spool import failure, integrity
-from relay.spool.content import sync_directory
 from relay.spool.lock import Lock
 from relay.spool.recovery import COMPLETE, CONTENT, DATABASE, RECOVERING, shard_directory
 from relay.spool.salvage import Salvaged, salvage

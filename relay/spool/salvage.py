@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from relay.creation import sync_directory
 from relay.mail.event import Event
 from relay.spool import database, failure, rows, stored, verbs
-from relay.spool.content import StoredContent, sync_directory
+from relay.spool.content import StoredContent
 from relay.spool.numbering import id_of
 from relay.spool.operations import Steps
 from relay.spool.outbox import unpacked
