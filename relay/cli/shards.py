@@ -117,7 +117,7 @@ async def _order_one(here: Invocation, number: int, verb: str, selection: "Selec
 async def _order_alone(
     here: Invocation, number: int, verb: str, selection: "Selection", nobody: Unavailable
 ) -> list[str]:
-    from relay.spool import Spool
+    from relay.spool.spool import Spool
 
     try:
         spool = await Spool.open(here.spool, shard=number, now=here.now)

@@ -11,7 +11,7 @@ from relay.cli import invocation, options, printing, shards
 from relay.errors import NotFound
 
 if TYPE_CHECKING:
-    from relay.spool import Damage, Verified
+    from relay.spool.verifying import Damage, Verified
 
 app = typer.Typer(help="What is on disk: verify it, save what is left of it, copy it.", no_args_is_help=True)
 
@@ -91,7 +91,7 @@ def _looked_at(here: invocation.Invocation, *, told: bool) -> Iterator[dict[str,
     from relay.journal.dayfile import damages as damages_of_day
     from relay.journal.dayfile import day_files
     from relay.registry.database import damages as damages_of_registry
-    from relay.spool import verify as verify_shard
+    from relay.spool.verifying import verify as verify_shard
 
     def begin(path: Path) -> None:
         if told:

@@ -97,7 +97,7 @@ def _fill(
 
 
 def _shard(spool: Path, target: Path, number: int, told: Callable[[str], None]) -> dict[str, Any]:
-    from relay.spool import copy_shard
+    from relay.spool.copying import copy_shard
 
     told(f"copying shard {number}")
     copied = copy_shard(spool, target, shard=number)

@@ -11,13 +11,13 @@ from relay.cli import invocation, printing
 
 if TYPE_CHECKING:
     from relay.journal.owed import Owed
-    from relay.spool import Salvaged
+    from relay.spool.salvage import Salvaged
 
 
 def recovered(here: invocation.Invocation, shard: int) -> dict[str, Any]:
     """Stable fields. Raises SpoolLocked, SpoolVersion, SpoolError."""
     from relay.journal.owed import owed
-    from relay.spool import recover_shard
+    from relay.spool.replacing import recover_shard
 
     done = recover_shard(here.spool, shard=shard, now=here.now)
     if done.salvaged is None:

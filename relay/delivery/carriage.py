@@ -13,7 +13,7 @@ from relay.delivery.settling import Settling
 from relay.delivery.site import Job, Line, Site
 from relay.delivery.window import Window
 from relay.smtpclient import OutgoingContent, TransactionResult
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 
 class Carriage:

@@ -27,7 +27,7 @@ from relay.delivery.window import Window
 from relay.errors import MessageDamaged, NotFound, SpoolError
 from relay.metrics import Metrics
 from relay.smtpclient import TransactionResult
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 SLOW = 5.0  # seconds without a session after which dialling needs a place in the half that trouble may have

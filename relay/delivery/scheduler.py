@@ -24,7 +24,8 @@ from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Trai
 from relay.delivery.settling import Settling, is_over
 from relay.delivery.site import Job, Site, SiteKey
 from relay.delivery.window import Claim, Window
-from relay.spool import FIRST, Cursor, NewMessage, QueuedRecipient, QueueEntry, Spool
+from relay.spool import Cursor, NewMessage, QueuedRecipient, QueueEntry
+from relay.spool.spool import FIRST, Spool
 
 LOOKUPS = 500  # domains looked up at once ...
 FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin

@@ -21,7 +21,8 @@ from relay.mail.dsn import Action, Told
 from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
 from relay.metrics import Metrics
-from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement, Spool
+from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement
+from relay.spool.spool import Spool
 
 SENTENCES = {
     Kind.DELIVERED: "recipient delivered",

@@ -26,7 +26,8 @@ from relay.metrics import Metrics
 from relay.reception.signing import Signing
 from relay.reception.terms import Terms
 from relay.registry.credentials import Credential, OnSuppressed, Reports, State
-from relay.spool import INLINE_OCTETS, Content, IncomingFile, NewMessage, QueuedRecipient, Spool
+from relay.spool import INLINE_OCTETS, Content, IncomingFile, NewMessage, QueuedRecipient
+from relay.spool.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)

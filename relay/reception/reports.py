@@ -16,7 +16,8 @@ from relay.mail.message import Header, parse_header, split_content
 from relay.mail.queue_id import accepted_at
 from relay.reception.signing import Signing
 from relay.reception.terms import Terms
-from relay.spool import Content, NewMessage, QueuedMessage, Spool, StoredContent
+from relay.spool import Content, NewMessage, QueuedMessage, StoredContent
+from relay.spool.spool import Spool
 
 WHOLE_AT_MOST = 50 * 1024  # octets of a message returned with RET=FULL
 HEADER_AT_MOST = 512 * 1024  # octets of a report's own header, which holds one address

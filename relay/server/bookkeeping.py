@@ -16,7 +16,7 @@ from relay.log import Log
 from relay.mail.event import Event
 from relay.registry.suppressions import Suppressions
 from relay.server.repeating import attempt, repeat
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 MOVE_EVERY = 0.5
 CARRY_EVERY = 1.0

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from relay.metrics import Source
 from relay.resolver import Resolver
 from relay.server.machine import DiskSpace
-from relay.spool import Measures, Spool, StatusTotal, Totals
+from relay.spool import StatusTotal, Totals
+from relay.spool.measures import Measures
+from relay.spool.spool import Spool
 from relay.submission.server import SubmissionServer
 
 TOTALS_KEPT = 5.0

@@ -19,7 +19,7 @@ from relay.server.operations import Operations
 from relay.server.repeating import repeat
 from relay.server.retention import LOOK_EVERY, Retention
 from relay.server.shard import Shard
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 
 class Holding:

@@ -14,7 +14,8 @@ import msgspec
 from relay.delivery.site import Site
 from relay.errors import UsageError
 from relay.server.shard import Shard
-from relay.spool import Change, Selection, Spool
+from relay.spool import Change, Selection
+from relay.spool.spool import Spool
 
 CHANGES = ("hold", "release", "retry", "cancel")
 MOST_RECIPIENTS = 100_000  # of one message

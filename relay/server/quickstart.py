@@ -22,7 +22,7 @@ from relay.registry.domains import NewKey
 from relay.registry.store import Registry
 from relay.server.certificates import CA, CHAIN, KEY, make_local_tls
 from relay.server.directory import prepare
-from relay.spool import Lock
+from relay.spool.lock import Lock
 
 DOMAIN = "quickstart.test"
 CREDENTIAL = "first"

@@ -28,7 +28,7 @@ from relay.server.session_table import SessionTable
 from relay.server.setting import Setting, workers_of
 from relay.server.supervisor import Supervisor
 from relay.server.switchboard import Switchboard
-from relay.spool import Lock
+from relay.spool.lock import Lock
 
 # Looking through a full window's hundred thousands of objects after every 700 new ones took a fifth of a worker's time;
 # hardly anything here has to wait for the collector to be freed.

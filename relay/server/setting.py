@@ -19,7 +19,7 @@ from relay.server.fixed import changed_in_vain, without_them
 from relay.server.listeners import Listening
 from relay.server.preflight import refuse_to_reload
 from relay.server.session_table import SessionTable, WorkerSessions
-from relay.spool import Lock
+from relay.spool.lock import Lock
 
 MOST_WORKERS = 8
 

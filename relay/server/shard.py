@@ -22,7 +22,7 @@ from relay.metrics import Metrics
 from relay.reception import Authorize, Reception, Reports, Signing, Suppressed
 from relay.server.plan import Plan
 from relay.smtpclient import TlsContexts
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from relay.errors import SpoolLocked
 from relay.log import Log
 from relay.registry.store import Registry
 from relay.registry.suppressions import Suppressions
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 LOCK_PATIENCE = 20.0  # seconds
 LOCK_POLL = 0.05

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from relay.cli import run
-from relay.spool import Spool
+from relay.spool.spool import Spool
 
 T = TypeVar("T")
 

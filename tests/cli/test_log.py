@@ -8,7 +8,7 @@ import pytest
 
 from relay.journal.store import Journal
 from relay.mail.event import Event, Kind
-from relay.spool import Spool
+from relay.spool.spool import Spool
 from tests.cli.conftest import Relay
 from tests.cli.test_queue import fill
 from tests.spool.letters import delivered, new_message

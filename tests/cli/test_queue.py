@@ -16,8 +16,9 @@ from relay.log import Log, Output
 from relay.mail.event import Kind
 from relay.server import operations
 from relay.server.control import ControlServer
-from relay.spool import Content, Spool
+from relay.spool import Content
 from relay.spool.numbering import number_of
+from relay.spool.spool import Spool
 from tests.cli.conftest import Relay
 from tests.spool.letters import deferred, new_message
 

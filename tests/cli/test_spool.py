@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from relay.spool import INLINE_OCTETS, Spool
+from relay.spool import INLINE_OCTETS
 from relay.spool.numbering import number_of
+from relay.spool.spool import Spool
 from tests.cli.conftest import Relay
 from tests.cli.test_queue import owner
 from tests.spool.letters import new_message

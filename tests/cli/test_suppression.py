@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from relay.mail.suppression import Cause, Suppression
-from relay.spool import Settlement, Spool
+from relay.spool import Settlement
+from relay.spool.spool import Spool
 from tests.cli.conftest import Relay
 from tests.spool.letters import delivered, new_message
 

@@ -22,7 +22,8 @@ from relay.resolver import Resolver
 from relay.server.plan import Current, read_plan
 from relay.server.shard import Common, Shard
 from relay.smtpclient import TlsContexts
-from relay.spool import Content, NewMessage, Selection, Spool
+from relay.spool import Content, NewMessage, Selection
+from relay.spool.spool import Spool
 
 HEAD = (
     b"From: app@sender.example\r\nTo: someone@dest.example\r\nSubject: hello\r\nMessage-ID: <1@sender.example>\r\n\r\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 from relay.config.models import Config
 from relay.mail.event import Kind
-from relay.spool import Spool
+from relay.spool.spool import Spool
 from tests.delivery.outfit import config, kinds, message, outfit
 from tests.peers.mx import Act, Mx, ScriptedMx, until
 

@@ -19,7 +19,8 @@ from relay.server.session_table import SessionTable
 from relay.server.setting import Place
 from relay.server.stores import Stores, open_stores
 from relay.server.switchboard import LocalBoard
-from relay.spool import Content, NewMessage, Spool
+from relay.spool import Content, NewMessage
+from relay.spool.spool import Spool
 from relay.submission.guessing import Guessing
 from relay.submission.limits import Rates
 from tests.server.logbook import Logbook

@@ -45,7 +45,7 @@ from relay.server.session_table import SessionTable
 from relay.server.setting import Setting
 from relay.server.supervisor import Supervisor
 from relay.server.switchboard import Switchboard
-from relay.spool import Lock
+from relay.spool.lock import Lock
 from relay.submission.limits import Rates
 from relay.submission.services import Limits
 

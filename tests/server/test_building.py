@@ -25,7 +25,7 @@ from relay.server.building import share_of
 from relay.server.machine import ipv6_source, own_addresses
 from relay.server.stores import StoppedEarly, open_stores
 from relay.server.surroundings import Surroundings
-from relay.spool import Spool
+from relay.spool.spool import Spool
 from tests.peers.dns import FakeDns, response
 from tests.server.household import household, post
 from tests.server.logbook import Logbook

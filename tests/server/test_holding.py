@@ -20,7 +20,8 @@ from relay.server.bookkeeping import MOST_REFUSALS
 from relay.server.control import SOCKET, call
 from relay.server.holding import Holding
 from relay.server.upkeep import works
-from relay.spool import Outcome, Selection, Settlement, Spool
+from relay.spool import Outcome, Selection, Settlement
+from relay.spool.spool import Spool
 from tests.journal import stories
 from tests.server.household import household, leave, post
 from tests.server.logbook import Logbook

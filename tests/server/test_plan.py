@@ -8,7 +8,7 @@ import pytest
 from relay.errors import ConfigError, PermissionRefused, RelayError, SpoolVersion
 from relay.server.plan import read_plan
 from relay.server.preflight import refuse_to_reload, refuse_to_start
-from relay.spool import Spool
+from relay.spool.spool import Spool
 from tests.peers.certificates import Authority
 from tests.server.other_user import as_nobody, directory_of, needs_root
 from tests.server.tables import config

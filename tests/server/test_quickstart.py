@@ -12,7 +12,7 @@ from relay.config.load import load
 from relay.errors import ConfigError, PermissionRefused, SpoolLocked
 from relay.registry.store import Registry
 from relay.server.quickstart import HTTP, UNPRIVILEGED, USUAL, Prepared, prepare_all
-from relay.spool import Lock
+from relay.spool.lock import Lock
 
 NOW = time.time()
 

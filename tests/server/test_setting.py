@@ -16,7 +16,7 @@ from relay.server.fixed import FIXED, changed_in_vain, without_them
 from relay.server.listeners import Listening, Opened, open_all
 from relay.server.session_table import SessionTable
 from relay.server.setting import Setting, adopted, workers_of
-from relay.spool import Lock
+from relay.spool.lock import Lock
 from tests.peers.ports import Reserved
 from tests.server.logbook import Logbook
 from tests.server.tables import config, tables, write

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import Spool
+from relay.spool.spool import Spool
 from tests.spool.letters import Clock
 
 

@@ -13,7 +13,9 @@ from itertools import count
 from pathlib import Path
 
 from relay.errors import SpoolError
-from relay.spool import INLINE_OCTETS, Content, NewMessage, QueuedRecipient, Spool, Step
+from relay.spool import INLINE_OCTETS, Content, NewMessage, QueuedRecipient
+from relay.spool.spool import Spool
+from relay.spool.steps import Step
 from tests.spool.letters import deferred, delivered, new_message
 
 SESSIONS = 4

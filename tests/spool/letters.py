@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event, Kind
-from relay.spool import Content, NewMessage, Outcome, QueuedRecipient, Settlement, Spool
+from relay.spool import Content, NewMessage, Outcome, QueuedRecipient, Settlement
+from relay.spool.spool import Spool
 
 NOON = 1_800_000_000.0  # 2027-01-15 08:00 UTC
 DAY = 86400.0

@@ -22,7 +22,8 @@ from relay.mail.suppression import Cause, Suppression
 from relay.registry.domains import NewKey
 from relay.registry.store import Registry
 from relay.registry.suppressions import Suppressions
-from relay.spool import Content, NewMessage, Selection, Settlement, Spool
+from relay.spool import Content, NewMessage, Selection, Settlement
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, deferred, delivered, new_message
 
 RELEASED = Path(__file__).with_name("released")

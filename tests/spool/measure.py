@@ -18,7 +18,8 @@ import uvloop
 
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event, Kind
-from relay.spool import Content, NewMessage, Outcome, Selection, Settlement, Spool
+from relay.spool import Content, NewMessage, Outcome, Selection, Settlement
+from relay.spool.spool import Spool
 
 CONCURRENT = 20
 

@@ -5,7 +5,8 @@ import pytest
 
 from relay.errors import NotFound, SpoolError
 from relay.mail.event import Kind
-from relay.spool import INLINE_OCTETS, Content, IncomingFile, Selection, Spool, Status
+from relay.spool import INLINE_OCTETS, Content, IncomingFile, Selection, Status
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, delivered, kinds, new_message
 
 LARGE = b"0123456789abcdef" * (INLINE_OCTETS // 16) + b"and more"

@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolError, SpoolFull
-from relay.spool import Selection, Spool
+from relay.spool import Selection
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, addresses_due, delivered, new_message
 
 BREAKS = """
 import asyncio, resource, sys, tempfile
 from pathlib import Path
 from relay.errors import SpoolError, SpoolFull
-from relay.spool import Content, Selection, Spool
+from relay.spool import Content, Selection
+from relay.spool.spool import Spool
 from tests.spool.letters import delivered, kinds, new_message
 
 async def refused(awaitable):
@@ -83,7 +85,8 @@ LARGE_CONTENT_FAILS = """
 import asyncio, resource, sys
 from pathlib import Path
 from relay.errors import SpoolError
-from relay.spool import Selection, Spool
+from relay.spool import Selection
+from relay.spool.spool import Spool
 from tests.spool.letters import new_message
 
 async def main(directory):

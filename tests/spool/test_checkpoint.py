@@ -1,7 +1,8 @@
 import asyncio
 from pathlib import Path
 
-from relay.spool import Selection, Spool
+from relay.spool import Selection
+from relay.spool.spool import Spool
 from tests.spool.letters import Clock, delivered, new_message
 
 SECRET = b"what nobody shall find " * 100

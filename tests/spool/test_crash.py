@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import QueueEntry, Selection, Spool, Step
+from relay.spool import QueueEntry, Selection
+from relay.spool.spool import Spool
+from relay.spool.steps import Step
 from tests.peers.failing_disk import FailingDisk, Rule
 from tests.spool.doomed import body_of
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from relay.spool import FIRST, QueuedRecipient, Selection, Spool, queries
+from relay.spool import QueuedRecipient, Selection, queries
 from relay.spool.reads import Reads
+from relay.spool.spool import FIRST, Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, deferred, delivered, new_message
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import Selection, Spool
+from relay.spool import Selection
+from relay.spool.spool import Spool
 from tests.peers.failing_disk import FailingDisk, Rule
 from tests.spool.letters import kinds
 
@@ -22,7 +23,8 @@ CHILD = """
 import asyncio, os, sys
 from pathlib import Path
 from relay.errors import SpoolError
-from relay.spool import Content, Settlement, Spool
+from relay.spool import Content, Settlement
+from relay.spool.spool import Spool
 from tests.spool.letters import delivered, new_message
 
 LARGE = b"x" * 200_000

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolFull
-from relay.spool import INLINE_OCTETS, Content, Selection, Settlement, Spool
+from relay.spool import INLINE_OCTETS, Content, Selection, Settlement
+from relay.spool.spool import Spool
 from tests.spool.letters import Clock, addresses_due, deferred, delivered, new_message
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolError
-from relay.spool import Selection, Settled, Spool, Step
+from relay.spool import Selection, Settled
 from relay.spool.operation import Operation
 from relay.spool.operations import Steps
+from relay.spool.spool import Spool
+from relay.spool.steps import Step
 from tests.spool.letters import NOON, Clock, addresses_due, delivered, new_message
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolDamaged, SpoolError
-from relay.spool import INLINE_OCTETS, Spool, integrity
+from relay.spool import INLINE_OCTETS, integrity
 from relay.spool.database import PAGE_OCTETS
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, addresses_due, delivered, new_message
 
 

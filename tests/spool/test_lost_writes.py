@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.spool import Selection, Spool
+from relay.spool import Selection
+from relay.spool.spool import Spool
 from relay.wal import forget_cached
 from tests.peers.lossy_disk import LossyDisk
 
@@ -27,7 +28,9 @@ CHILD = """
 import asyncio, os, sys
 from pathlib import Path
 from relay.errors import SpoolError
-from relay.spool import Content, Selection, Settlement, Spool, Step
+from relay.spool import Content, Selection, Settlement
+from relay.spool.spool import Spool
+from relay.spool.steps import Step
 from tests.spool.letters import delivered, new_message
 
 def say(*words):

@@ -24,7 +24,8 @@ from relay.journal.query import Query
 from relay.journal.search import Search
 from relay.journal.store import Journal
 from relay.mail.event import Event, Kind
-from relay.spool import Outcome, QueuedRecipient, Selection, Settlement, Spool, Status
+from relay.spool import Outcome, QueuedRecipient, Selection, Settlement, Status
+from relay.spool.spool import Spool
 from tests.spool.letters import DAY, Clock, deferred, event_of, new_message
 
 T = TypeVar("T")

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from relay.errors import SpoolError, SpoolLocked, SpoolVersion
-from relay.spool import INLINE_OCTETS, Selection, Spool, SpoolReader, database
+from relay.spool import INLINE_OCTETS, Selection, SpoolReader, database
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, addresses_due, new_message
 
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from relay.spool import Spool
+from relay.spool.spool import Spool
 async def main():
     spool = await Spool.open(Path(sys.argv[1]), shard=0)
     print("open", flush=True)

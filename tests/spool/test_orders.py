@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from relay.mail.event import Kind
-from relay.spool import INLINE_OCTETS, Change, Selection, Settled, Spool, Status
+from relay.spool import INLINE_OCTETS, Change, Selection, Settled, Status
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, deferred, delivered, kinds, new_message
 
 Order = Callable[[Spool, Selection], AsyncIterator[tuple[Change, ...]]]

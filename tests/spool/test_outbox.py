@@ -2,7 +2,8 @@ from pathlib import Path
 
 from relay.mail.event import Event, Kind
 from relay.mail.suppression import Cause, Suppression
-from relay.spool import Settlement, Spool
+from relay.spool import Settlement
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, delivered, new_message
 
 REJECTED = Event(

@@ -8,7 +8,8 @@ import pytest
 
 from relay.errors import NotFound, SpoolError
 from relay.mail.suppression import Cause, Suppression
-from relay.spool import DomainTotal, Selection, Settlement, Spool, SpoolReader, Status, StatusTotal, Totals, shards_in
+from relay.spool import DomainTotal, Selection, Settlement, SpoolReader, Status, StatusTotal, Totals, shards_in
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, deferred, delivered, new_message
 
 

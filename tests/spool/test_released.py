@@ -19,7 +19,8 @@ from relay.journal.search import Search
 from relay.mail.event import Kind
 from relay.registry.store import Registry
 from relay.registry.suppressions import Suppressions
-from relay.spool import Selection, Spool, SpoolReader, Status, database
+from relay.spool import Selection, SpoolReader, Status, database
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, delivered
 
 RELEASES = sorted(path for path in Path(__file__).with_name("released").iterdir() if path.is_dir())

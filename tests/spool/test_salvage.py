@@ -17,8 +17,10 @@ from relay.errors import MessageDamaged, SpoolDamaged
 from relay.journal.owed import owed
 from relay.journal.store import Journal
 from relay.mail.event import Kind
-from relay.spool import INLINE_OCTETS, Recovery, Selection, Spool, Status, recover_shard, salvage
+from relay.spool import INLINE_OCTETS, Selection, Status, salvage
 from relay.spool.database import PAGE_OCTETS
+from relay.spool.replacing import Recovery, recover_shard
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, deferred, delivered, new_message
 
 FAR = NOON + 1e8

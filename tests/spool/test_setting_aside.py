@@ -12,8 +12,9 @@ import pytest
 
 from relay.errors import MessageDamaged, NotFound
 from relay.mail.event import Kind
-from relay.spool import INLINE_OCTETS, Content, Selection, Spool, Status, StatusTotal
+from relay.spool import INLINE_OCTETS, Content, Selection, Status, StatusTotal
 from relay.spool.numbering import number_of
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, NOON, Clock, addresses_due, delivered, new_message
 
 LARGE = b"0123456789abcde\n" * (INLINE_OCTETS // 16) + b"and more"

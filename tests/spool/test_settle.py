@@ -5,7 +5,8 @@ import pytest
 
 from relay.mail.event import Kind
 from relay.mail.suppression import Cause, Strike, Suppression
-from relay.spool import INLINE_OCTETS, Content, Outcome, QueuedRecipient, Selection, Settled, Settlement, Spool, Status
+from relay.spool import INLINE_OCTETS, Content, Outcome, QueuedRecipient, Selection, Settled, Settlement, Status
+from relay.spool.spool import Spool
 from tests.spool.letters import NOON, Clock, addresses_due, deferred, delivered, event_of, kinds, new_message
 
 HARD = Suppression("a@example.org", Cause.HARD_BOUNCE, NOON, message="m", reply="550 5.1.1")

@@ -20,12 +20,12 @@ from relay.spool import (
     QueuedRecipient,
     Selection,
     Settlement,
-    Spool,
     Status,
     StatusTotal,
     Totals,
     queries,
 )
+from relay.spool.spool import Spool
 from tests.spool.letters import FIVE_DAYS, Clock, deferred, delivered, event_of, new_message
 
 T = TypeVar("T")

@@ -15,7 +15,8 @@ from relay.dkim import KeyRing, generate_keys, public_record
 from relay.metrics import Metrics
 from relay.reception import Reception, Signing, Terms
 from relay.registry.domains import DkimKey
-from relay.spool import NewMessage, QueuedRecipient, Spool
+from relay.spool import NewMessage, QueuedRecipient
+from relay.spool.spool import Spool
 from relay.submission.policy import check_header
 from tests.peers.certificates import Authority, Issued
 from tests.submission.house import House
