@@ -13,7 +13,8 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := $(VENV)/bin/pip --quiet --quiet --disable-pip-version-check --no-input
-JOBS ?= 2
+# Most of a test is waiting.
+JOBS ?= $(shell expr 2 \* $$(nproc))
 
 .PHONY: run test check lint types layers faults bench lock peers clean
 .DEFAULT_GOAL := test

@@ -4,6 +4,10 @@ A number is a queue id without its shard: milliseconds shifted by the 20 random 
 and need no counter on disk. Ids never repeat within a process: one that would not be greater than the last becomes
 the last plus one. Only after the clock was set back by more than an hour do ids follow it, since an id says its
 message's day.
+
+After a restart the last is not known, only the last that is still queued: those that followed it may have been given,
+and be in the journal. So where the clock was set back meanwhile, ids go on from a random place in the millisecond
+after it, not from its number plus one.
 """
 
 from collections.abc import Callable
@@ -66,13 +70,13 @@ def first_at(moment: float) -> int:
 
 
 class Numbering:
-    """Gives ids. last: the greatest number known, 0 if none."""
+    """Gives ids. last: the greatest number that is queued, 0 if none."""
 
     def __init__(self, *, shard: int, now: Callable[[], float], random: Callable[[int], int], last: int) -> None:
         self._shard = shard
         self._now = now
         self._random = random
-        self._last = last
+        self._last = ((last >> _BITS) + 1) << _BITS | random(_BITS) if last else 0
 
     def next_id(self) -> str:
         milliseconds = int(self._now() * 1000)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -57,7 +58,11 @@ class Relay:
 
     def __call__(self, *arguments: str) -> Answer:
         self._capture.readouterr()
-        code = run(["--config", str(self.config), *arguments])
+        umask = os.umask(0o022)
+        try:
+            code = run(["--config", str(self.config), *arguments])
+        finally:
+            os.umask(umask)  # `spool backup` sets it for its process, which is this one here
         written = self._capture.readouterr()
         return Answer(code, written.out, written.err)
 

@@ -82,7 +82,13 @@ class Cut(Plain):
         await self.mount()
 
     async def mount(self) -> None:
-        await run("mount", "-o", "loop", str(self._image), str(self.directory))
+        # Not `-o loop`, which takes the device that there is: another mount namespace may hold what was unmounted here,
+        # and with it a file system whose power is cut.
+        device = await run("losetup", "--find", "--show", str(self._image))
+        try:
+            await run("mount", device, str(self.directory))
+        finally:
+            await run("losetup", "--detach", device)  # it goes with its file system
 
     def cut(self) -> None:
         """From here on nothing reaches the device, and every call that would write fails."""
@@ -116,10 +122,12 @@ async def unmount(directory: Path) -> None:
             return
 
 
-async def run(*words: str) -> None:
+async def run(*words: str) -> str:
+    """What it printed. Raises Failed."""
     process = await asyncio.create_subprocess_exec(
         *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
     if process.returncode:
         raise Failed(f"{' '.join(words)}: {output.decode().strip()}")
+    return output.decode().strip()

@@ -36,8 +36,10 @@ async def serving(
         directory = spool / "shard-0"
         server = ControlServer(directory, answer, tasks=tasks, log=logbook.log, finish_within=finish_within)
         await server.start()
-        yield server
-        await server.close()
+        try:
+            yield server
+        finally:  # uvloop waits without end for a server that a test which failed left open
+            await server.close()
 
 
 async def test_a_verb_is_answered_with_what_the_owner_says(spool: Path, logbook: Logbook) -> None:
@@ -237,8 +239,9 @@ async def test_a_server_that_does_not_answer_is_told(spool: Path) -> None:
 @needs_root
 async def test_another_users_command_does_not_reach_the_socket(logbook: Logbook) -> None:
     with directory_of(0) as spool:
-        spool.chmod(0o755)
         (spool / "shard-0").mkdir()
+        for entered in (spool, spool / "shard-0"):
+            entered.chmod(0o755)  # whatever the umask is
         async with serving(spool, logbook):
             with as_nobody(), pytest.raises(PermissionRefused, match="may not be opened"):
                 await call(spool, 0, "status", {})
@@ -247,8 +250,9 @@ async def test_another_users_command_does_not_reach_the_socket(logbook: Logbook)
 @needs_root
 async def test_another_user_is_refused_by_uid_where_the_socket_lets_him_in(logbook: Logbook) -> None:
     with directory_of(0) as spool:
-        spool.chmod(0o755)
         (spool / "shard-0").mkdir()
+        for entered in (spool, spool / "shard-0"):
+            entered.chmod(0o755)  # whatever the umask is
         async with serving(spool, logbook):
             (spool / "shard-0" / SOCKET).chmod(0o777)
             with contextlib.ExitStack() as somebody_else, socket.socket(socket.AF_UNIX) as client:
@@ -256,6 +260,5 @@ async def test_another_user_is_refused_by_uid_where_the_socket_lets_him_in(logbo
                 client.connect(str(spool / "shard-0" / SOCKET))  # the kernel notes who connects
                 somebody_else.close()
                 client.settimeout(20)
-                # Not sock_recv: uvloop may keep a socket that is closed behind its back, and then never ends its loop.
                 answer = await asyncio.to_thread(client.recv, 65536)
     assert f"uid {NOBODY} may not give commands".encode() in answer

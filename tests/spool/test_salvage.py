@@ -222,7 +222,7 @@ async def test_the_damaged_original_and_contents_without_a_row_are_kept(accepted
 CUT_SHORT = """
 import os, sys
 from pathlib import Path
-from relay.spool import recover_shard
+from relay.spool.replacing import recover_shard
 left = int(sys.argv[2])
 def count(name, arguments):
     global left
