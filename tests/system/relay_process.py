@@ -284,8 +284,12 @@ class RelayProcess:
         if implicit:
             return smtplib.SMTP_SSL(HOST, self.tls_port, context=self.trust, timeout=20)
         client = smtplib.SMTP(HOST, self.starttls_port, timeout=20)
-        client.starttls(context=self.trust)
-        client.ehlo()
+        try:
+            client.starttls(context=self.trust)
+            client.ehlo()
+        except BaseException:
+            client.close()
+            raise
         client.command_encoding = "utf-8"  # for SMTPUTF8
         return client
 
