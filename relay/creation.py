@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 MAKING = ".new"
+LEAST_OCTETS = 3 * 4096  # of a database that has tables: a page each, and two of SQLite's own
 
 _COMPANIONS = ("-journal", "-wal", "-shm", "")  # the file itself last: a -wal that outlives it is applied to the next
 
@@ -39,6 +40,14 @@ def create_whole(path: Path, connect: Callable[[Path], sqlite3.Connection]) -> N
     except OSError:
         path.unlink()  # or its name would count as written the next time
         raise
+
+
+def is_half_made(path: Path) -> bool:
+    """Relay 0.1.0 was killed while it made this database: there is nothing in it, and whoever may write opens it."""
+    try:
+        return Path(f"{path}-journal").stat().st_size > 0 and path.stat().st_size < LEAST_OCTETS
+    except FileNotFoundError:
+        return False
 
 
 def sync_directory(directory: Path) -> None:

@@ -5,10 +5,11 @@ The process ends at each write, sync, renaming and removal in turn.
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -46,6 +47,15 @@ async def make(directory):
     own = recovery.shard_directory(directory, 0)
     recovery.make_directory(own)
     recovery.recover(own, Lock(own / "lock"), now=lambda: 1e9).connection.close()
+"""
+
+AS_IN_0_1_0 = """
+import sqlite3
+
+async def make(directory):
+    path = directory / NAME
+    path.parent.mkdir(exist_ok=True)
+    sqlite3.connect(path, isolation_level=None).execute("PRAGMA journal_mode = WAL")
 """
 
 EACH_IN_A_PROCESS = """
@@ -103,3 +113,25 @@ def test_a_process_dies_while_a_database_is_made(program: str, tmp_path: Path) -
         deaths = list(die_at_each(make, tmp_path, disk))
         assert len(deaths) >= LEAST
         assert [each.name for each in deaths if make(each) != 0] == []
+
+
+@pytest.mark.parametrize(
+    ("program", "name"),
+    [(JOURNAL, "journal-2027-01-15.db"), (REGISTRY, "registry.db"), (SHARD, "shard-0/queue.db")],
+    ids=["a day of the journal", "the registry", "a shard"],
+)
+def test_what_0_1_0_left_half_made_is_made(program: str, name: str, tmp_path: Path) -> None:
+    disk = FailingDisk(tmp_path)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with maker(f"NAME = {name!r}\n{AS_IN_0_1_0}", disk) as make:
+        disk.follow(Rule("unlink", f"{name}-journal$", KILL))
+        assert make(spool) == -signal.SIGKILL
+        disk.heal()
+    reading = closing(sqlite3.connect(f"file:{spool / name}?mode=ro", uri=True))
+    with reading as reader, pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("PRAGMA user_version").fetchone()
+    with maker(program, disk) as make:
+        assert make(spool) == 0
+    with closing(sqlite3.connect(spool / name)) as made:
+        assert made.execute("PRAGMA user_version").fetchone()[0] > 0

@@ -19,7 +19,7 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
-from relay.creation import create_whole
+from relay.creation import MAKING, create_whole, is_half_made
 from relay.errors import SpoolVersion
 from relay.journal.encoding import COLUMNS, decode, flattened, placeholders, row
 from relay.journal.failure import Damaged, translated
@@ -37,7 +37,7 @@ BUSY_SECONDS = 5.0
 READ_FOR_SECONDS = 0.5  # waited for who reads a file that was not closed in order
 
 _NAME = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db")
-_TRACE = re.compile(r"journal-(\d{4}-\d{2}-\d{2})\.db(?:\.damaged-\d+|\.new)?(?:-wal|-shm|-journal)?")
+_TRACE = re.compile(rf"{_NAME.pattern}(?:\.damaged-\d+|{re.escape(MAKING)})?(?:-wal|-shm|-journal)?")
 
 
 def day_of(event: Event) -> date:
@@ -183,6 +183,9 @@ def _insert(rows: int) -> str:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection | None]:
     """A file opened to be searched; None when it has no events yet, or was deleted. Raises SpoolError, SpoolVersion."""
+    if is_half_made(path):
+        yield None
+        return
     with translated(path):
         try:
             connection = _connect(path, mode="ro")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from relay.creation import create_whole
+from relay.creation import create_whole, is_half_made
 from relay.errors import SpoolError, SpoolVersion
 from relay.spool import failure
 
@@ -71,9 +71,14 @@ def _filled(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def is_empty(path: Path) -> bool:
+    """Not there, or made by halves: there is nothing to look at yet."""
+    return not path.exists() or path.stat().st_size == 0 or is_half_made(path)
+
+
 def refuse_foreign(path: Path) -> None:
     """Look at an existing database without changing it. Raises SpoolVersion, SpoolError."""
-    if not path.exists() or path.stat().st_size == 0:
+    if is_empty(path):
         return
     with failure.translated(f"{path} cannot be read"):
         connection = sqlite3.connect(read_only_uri(path), uri=True)

@@ -24,7 +24,7 @@ _STRUCTURE = ("message", "recipient", "event", "suppression", "mark")
 
 def refuse_damaged(path: Path) -> None:
     """Look at an existing queue.db without changing it. Raises SpoolDamaged, SpoolError."""
-    if not path.exists() or path.stat().st_size == 0:
+    if database.is_empty(path):
         return
     mark = path.with_name(SUSPECT)
     suspect = mark.exists()

@@ -135,12 +135,14 @@ async def test_many_days_need_few_open_files(shard: Path) -> None:
 async def test_retention_deletes_whole_days(shard: Path) -> None:
     await write(shard, [event(NOW - days * DAY) for days in (0, 29, 30, 31, 60)])
     traces = ["journal-2026-12-01.db-wal", "journal-2026-12-02.db.damaged-1", "journal-2026-12-02.db.damaged-1-wal"]
+    traces += ["journal-2026-12-03.db.new", "journal-2026-12-03.db.new-journal"]
     others = ["queue.db", "journal-2026-02-31.db", "journal-2026-01-01.db.bak", "a-journal-2026-01-01.db"]
     for name in (*traces, *others):
         (shard / name).touch()
     journal = await Journal.open(shard, damaged=refuse_damage)
     expired = await journal.expire(today=TODAY, retention_days=30)
-    assert [day.isoformat() for day in expired] == ["2026-11-16", "2026-12-01", "2026-12-02", "2026-12-15"]
+    gone = ["2026-11-16", "2026-12-01", "2026-12-02", "2026-12-03", "2026-12-15"]
+    assert [day.isoformat() for day in expired] == gone
     await journal.close()
     kept = ["journal-2026-12-16.db", "journal-2026-12-17.db", "journal-2027-01-15.db"]
     assert names_in(shard) == sorted([*kept, *others])
