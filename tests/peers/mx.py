@@ -217,6 +217,10 @@ class Mx:
             for verb, answer in (answers or {}).items()
         }
 
+    def be_orderly(self, verb: str) -> None:
+        """From now on the default answers it."""
+        self._answers.pop(verb, None)
+
     async def __call__(self, peer: Peer) -> None:
         session = Session()
         self.sessions.append(session)
