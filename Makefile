@@ -5,7 +5,8 @@
 #   make check      style, types and layers, without running anything
 #   make lint       style alone
 #   make faults     faults under load with a ledger of every message (as root; ARGS=--short for some minutes, else an hour or two)
-#   make bench      measure Relay beside Postfix + opendkim (as root; ARGS=--short for one quick look)
+#   make bench      measure Relay beside Postfix and Haraka (as root; 20 minutes; ARGS=--short for a minute's look)
+#   make growth     what a message costs Relay as queue, sites, sizes, sessions grow (25 minutes; ARGS=--quick for some)
 #   make lock       pin the dependencies anew (requirements*.lock)
 #   make clean      remove what was made here, but neither config/ nor spool/
 
@@ -16,7 +17,7 @@ PIP := $(VENV)/bin/pip --quiet --quiet --disable-pip-version-check --no-input
 # Most of a test is waiting.
 JOBS ?= $(shell expr 2 \* $$(nproc))
 
-.PHONY: run test check lint types layers faults bench lock peers clean
+.PHONY: run test check lint types layers faults bench growth lock peers clean
 .DEFAULT_GOAL := test
 
 run: $(VENV)/runtime.stamp
@@ -48,6 +49,9 @@ faults: peers $(VENV)/dev.stamp
 
 bench: peers $(VENV)/dev.stamp
 	@$(VENV)/bin/python -m tests.bench.bench $(ARGS)
+
+growth: peers $(VENV)/dev.stamp
+	@$(VENV)/bin/python -m tests.bench.growth $(ARGS)
 
 # Three locks: what runs Relay, what builds it (dkimpy too, which comes as source only), and what develops and tests it.
 PIN := $(VENV)/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \

@@ -12,9 +12,9 @@ public_record, saying what is wrong with the key; signing itself does not fail.
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -63,18 +63,16 @@ PrivateKey = rsa.RSAPrivateKey | Ed25519PrivateKey
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """One private key, ready to sign. domain is d=, selector is s=; algorithm is "rsa" or "ed25519"."""
+    """One private key, ready to sign. domain is d=, selector is s=; algorithm is "rsa" or "ed25519".
+
+    sign: gives the signature of a SHA-256 digest. begin: what each of its signature fields begins with.
+    """
 
     domain: str
     selector: str
     algorithm: str
-    private: PrivateKey
-
-    def sign(self, digest: bytes) -> bytes:
-        """The signature of a SHA-256 digest. RFC 8463 3: Ed25519 signs the digest itself as its message."""
-        if isinstance(self.private, rsa.RSAPrivateKey):
-            return self.private.sign(digest, _PKCS1, _DIGEST)
-        return self.private.sign(digest)
+    sign: Callable[[bytes], bytes]
+    begin: bytes
 
 
 def load_key(pem: bytes, domain: str, selector: str) -> SigningKey:
@@ -109,7 +107,15 @@ def _to_pem(private: PrivateKey) -> bytes:
 
 def _signing_key(private: PrivateKey, domain: str, selector: str) -> SigningKey:
     algorithm = "rsa" if isinstance(private, rsa.RSAPrivateKey) else "ed25519"
-    return SigningKey(domain, selector, algorithm, private)
+    begin = f"v=1; a={algorithm}-sha256; c=relaxed/relaxed;\r\n d={domain}; s={selector};\r\n "
+    return SigningKey(domain, selector, algorithm, _sign_with(private), begin.encode())
+
+
+def _sign_with(private: PrivateKey) -> Callable[[bytes], bytes]:
+    """RFC 8463 3: Ed25519 signs the digest itself as its message."""
+    if isinstance(private, rsa.RSAPrivateKey):
+        return partial(private.sign, padding=_PKCS1, algorithm=_DIGEST)
+    return private.sign
 
 
 def _parse_private(pem: bytes, name: str, *, validate: bool = True) -> PrivateKey:
@@ -281,12 +287,7 @@ def sign(fields: Sequence[tuple[bytes, bytes]], body_digest: bytes, keys: Sequen
 
 
 def _signature(key: SigningKey, tags: bytes, hashed: "hashlib._Hash") -> bytes:
-    value = b"v=1; a=%s-sha256; c=relaxed/relaxed;\r\n d=%s; s=%s;\r\n %s" % (
-        key.algorithm.encode(),
-        key.domain.encode(),
-        key.selector.encode(),
-        tags,
-    )
+    value = key.begin + tags
     # RFC 6376 3.7: last comes the signature field itself, with an empty b= and without its CRLF. Every fold above is
     # CRLF and one space, so taking out the CRLFs is the relaxed form.
     hashed.update(b"dkim-signature:" + value.replace(b"\r\n", b""))
@@ -300,24 +301,22 @@ def _select(fields: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, ...], b
 
     Bottom up, since of fields of one name the last is taken first (RFC 6376 5.4.2); then once more what is oversigned.
     """
-    names: list[bytes] = []
-    canonical: list[bytes] = []
-    for name, field in reversed(fields):
-        if name in _OVERSIGNED or _LIST_FIELD.fullmatch(name):
-            names.append(name)
-            canonical.append(_relaxed(name, field))
+    signed = [each for each in reversed(fields) if each[0] in _OVERSIGNED or _LIST_FIELD.fullmatch(each[0])]
+    names = [name for name, _ in signed]
     once_more = [name for name in OVERSIGNED_IF_PRESENT if name in names]
-    return (*names, *OVERSIGNED, *once_more), b"".join(canonical)
+    return (*names, *OVERSIGNED, *once_more), _relaxed(signed)
 
 
-def _relaxed(name: bytes, field: bytes) -> bytes:
+def _relaxed(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     """RFC 6376 3.4.2. Only space and TAB are white space there; bytes.split() also takes VT and FF for it."""
-    value = field[field.index(b":") + 1 :]
-    if b"\v" in value or b"\f" in value:
-        words = [word for word in value.replace(b"\r\n", b"").replace(b"\t", b" ").split(b" ") if word]
-    else:
-        words = value.split()
-    return name + b":" + b" ".join(words) + b"\r\n"
+    octets = b"".join([field for _, field in fields])
+    words = _words if b"\v" in octets or b"\f" in octets else bytes.split
+    lines = [name + b":" + b" ".join(words(field.partition(b":")[2])) for name, field in fields]
+    return b"\r\n".join((*lines, b""))
+
+
+def _words(value: bytes) -> list[bytes]:
+    return [word for word in value.replace(b"\r\n", b"").replace(b"\t", b" ").split(b" ") if word]
 
 
 def _fold_names(names: tuple[bytes, ...]) -> bytes:

@@ -121,6 +121,16 @@ def test_an_accepted_message_is_counted_with_its_recipients_octets_and_commit() 
     assert found["relay_accept_commit_seconds_sum"] == pytest.approx(0.004)
 
 
+def test_what_is_settled_is_counted_by_how_long_it_took_to_the_disk() -> None:
+    one = metrics()
+    one.settled(commit_seconds=0.02)
+    one.settled(commit_seconds=0.3)
+    found = samples(one)
+    assert found["relay_settle_commit_seconds_count"] == 2
+    assert found["relay_settle_commit_seconds_bucket{le=0.05}"] == 1
+    assert found["relay_settle_commit_seconds_sum"] == pytest.approx(0.32)
+
+
 @pytest.mark.parametrize(
     ("seconds", "bucket", "count"),
     [

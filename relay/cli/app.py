@@ -1,48 +1,63 @@
-"""cli.app: the tree of commands."""
+"""cli.app: the tree of commands. The module of a noun is imported when the noun is asked for."""
 
+from collections import UserDict
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from relay import __version__
-from relay.cli import (
-    check,
-    credential,
-    domain,
-    invocation,
-    log,
-    printing,
-    queue,
-    queue_orders,
-    quickstart,
-    send_test,
-    serve,
-    spool,
-    status,
-    suppression,
+from relay.cli import invocation, printing
+
+# In the order --help shows: `relay.cli.NAME` has either a Typer of commands, `app`, or a function of that name.
+_NAMES = (
+    *("serve", "quickstart", "check", "status", "top", "send-test", "simulate"),
+    *("credential", "domain", "queue", "site", "source", "spool", "log", "suppression"),
 )
 
+
+class _Commands(UserDict[str, Any]):
+    """By name. Looking at one imports its module and no other; going through all of them, all."""
+
+    def __init__(self) -> None:
+        super().__init__(dict.fromkeys(_NAMES))
+
+    def __getitem__(self, name: str) -> Any:
+        if self.data[name] is None:
+            self.data[name] = _imported(name)
+        return self.data[name]
+
+
+def _imported(name: str) -> Any:
+    function = name.replace("-", "_")
+    module = import_module(f"relay.cli.{function}")
+    if hasattr(module, "app"):
+        command: Any = get_group(module.app)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command()(getattr(module, function))
+        command = get_command(single)
+    command.name = name
+    return command
+
+
+class _Tree(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+
 app = typer.Typer(
+    cls=_Tree,
     name="relay",
     help="A self-hosted SMTP relay.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serve.serve)
-app.command("quickstart")(quickstart.quickstart)
-app.command("check")(check.check)
-app.command("status")(status.status)
-app.command("send-test")(send_test.send_test)
-app.add_typer(credential.app, name="credential")
-app.add_typer(domain.app, name="domain")
-app.add_typer(queue.app, name="queue")
-for order in (queue_orders.hold, queue_orders.release, queue_orders.retry, queue_orders.cancel):
-    queue.app.command()(order)
-app.add_typer(spool.app, name="spool")
-app.add_typer(log.app, name="log")
-app.add_typer(suppression.app, name="suppression")
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,8 @@ import os
 import typer
 
 from relay.cli import invocation, options, printing
-from relay.cli.checks import Finding, Grade, look
+from relay.cli.checks import look
+from relay.cli.finding import Finding, Grade
 
 
 def check(context: typer.Context, as_json: options.Json = False) -> None:

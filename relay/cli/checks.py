@@ -10,12 +10,11 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from relay.cli import shards
+from relay.cli import blocklist_checks, shards, smarthost_checks, source_checks
+from relay.cli.finding import Finding, Grade
 from relay.cli.invocation import Invocation
 from relay.errors import RelayError
 
@@ -28,24 +27,6 @@ _SOON = 14 * 86400.0  # a certificate that expires within is worth a warning
 _FILES_BESIDE = 500  # descriptors for databases, listeners, logs and DNS
 
 
-class Grade(StrEnum):
-    """How much it matters."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """subject: what was looked at. remedy: what to do, "" when nothing is."""
-
-    grade: Grade
-    subject: str
-    text: str
-    remedy: str = ""
-
-
 def _error(subject: str, error: RelayError) -> Finding:
     return Finding(Grade.ERROR, subject, error.text, error.remedy)
 
@@ -55,12 +36,13 @@ async def look(here: Invocation) -> AsyncIterator[Finding]:
     for finding in (*_files(here), *_limits(here.config), *_spool(here)):
         yield finding
     running = await _is_running(here)
-    for finding in (*_ports(here.config, running=running), *_sources(here.config)):
+    sources = (*source_checks.on_this_machine(here.config), *source_checks.warm_ups(here.config, now=here.now()))
+    for finding in (*_ports(here.config, running=running), *sources):
         yield finding
-    async for finding in _names(here):
-        yield finding
-    async for finding in _databases(here):
-        yield finding
+    of_addresses = (_names(here), source_checks.in_dns(here), blocklist_checks.look(here))
+    for findings in (*of_addresses, smarthost_checks.look(here), _databases(here)):
+        async for finding in findings:
+            yield finding
 
 
 def _files(here: Invocation) -> Iterator[Finding]:
@@ -78,7 +60,7 @@ def _files(here: Invocation) -> Iterator[Finding]:
     for name, read in (
         ("bounce rules", lambda: load_rules(config.delivery.rules, config.suppression)),
         ("profiles", lambda: load_profiles(config.delivery.profiles)),
-        ("routes", lambda: Routes(config.route, simulator_port=0)),
+        ("routes", lambda: Routes(config.route, config.smarthost, config.source, simulator_port=0)),
     ):
         try:
             read()
@@ -201,16 +183,6 @@ def _unbound(listen: str, port: int, error: OSError) -> Finding:
     return Finding(Grade.ERROR, "listener", f"{listen} cannot be bound: {error.strerror}", "Change it in relay.toml.")
 
 
-def _sources(config: "Config") -> Iterator[Finding]:
-    from relay.server.machine import own_addresses
-
-    own = own_addresses()
-    for source in config.source:
-        if source.address not in own:
-            remedy = "Correct [[source]] in relay.toml; `ip address` lists what there is."
-            yield Finding(Grade.ERROR, "source", f"{source.address} is no address of this machine", remedy)
-
-
 async def _names(here: Invocation) -> AsyncIterator[Finding]:
     from relay.resolver import Resolver
 
@@ -220,8 +192,6 @@ async def _names(here: Invocation) -> AsyncIterator[Finding]:
         yield _error("DNS", error)
         return
     yield await _own_name(here.config.server.hostname, resolver)
-    for source in here.config.source:
-        yield await _own_name(source.hostname, resolver)
 
 
 async def _own_name(hostname: str, resolver: "Resolver") -> Finding:
@@ -249,9 +219,18 @@ async def _databases(here: Invocation) -> AsyncIterator[Finding]:
 
 
 async def _registry(here: Invocation) -> AsyncIterator[Finding]:
+    from relay.registry.snapshot import EMPTY
+    from relay.registry.store import FILE_NAME
+
+    snapshot = EMPTY
     try:
-        async with here.registry() as registry:
-            snapshot = registry.snapshot()
+        version, newest = _versions(here.spool / FILE_NAME, "registry")
+        if 0 < version < newest:
+            yield _older("registry", FILE_NAME, version, newest)
+            return
+        if version:
+            async with here.registry() as registry:
+                snapshot = registry.snapshot()
     except RelayError as error:
         yield _error("registry", error)
         return
@@ -260,11 +239,30 @@ async def _registry(here: Invocation) -> AsyncIterator[Finding]:
 
 
 async def _suppressions(here: Invocation) -> AsyncIterator[Finding]:
+    from relay.registry.suppressions import FILE_NAME
+
     try:
-        async with here.suppressions():
-            pass
+        version, newest = _versions(here.spool / FILE_NAME, "suppression")
+        if 0 < version < newest:
+            yield _older("suppressions", FILE_NAME, version, newest)
+        elif version:
+            async with here.suppressions():
+                pass
     except RelayError as error:
         yield _error("suppressions", error)
+
+
+def _versions(path: Path, name: str) -> tuple[int, int]:
+    """Of a database's file, 0 when it is not there, and of this relay. To open it would make or migrate it."""
+    from relay.registry.database import schema, version_of
+
+    return version_of(path), len(schema(name))
+
+
+def _older(subject: str, file: str, version: int, newest: int) -> Finding:
+    text = f"{file} has version {version}; a start of this relay, or any command on it, makes that {newest}"
+    remedy = "An older relay does not open it then. To be able to go back, first: relay spool backup DIR"
+    return Finding(Grade.WARNING, subject, text, remedy)
 
 
 async def _journal(spool: Path, shard: int) -> AsyncIterator[Finding]:

@@ -36,6 +36,7 @@ def add(
     limit_hour: flags.PerHour = None,
     limit_day: flags.PerDay = None,
     limit_recipients: flags.PerMessage = None,
+    limit_first_time: flags.FirstTime = None,
     expires: flags.Expires = None,
     null_sender: flags.NullSender = None,
     allow_unsigned: flags.AllowUnsigned = None,
@@ -49,7 +50,7 @@ def add(
     here = invocation.of(context)
     check_application(show_settings)
     wanted = flags.Wanted(
-        senders, networks, stream, limit_second, limit_hour, limit_day, limit_recipients, expires,
+        senders, networks, stream, limit_second, limit_hour, limit_day, limit_recipients, limit_first_time, expires,
         null_sender, allow_unsigned, encode_8bit, reports, suppressed,
     )  # fmt: skip
     adjust = flags.adjustment(wanted, here.config, now=here.now())
@@ -99,6 +100,7 @@ def set_properties(
     limit_hour: flags.PerHour = None,
     limit_day: flags.PerDay = None,
     limit_recipients: flags.PerMessage = None,
+    limit_first_time: flags.FirstTime = None,
     expires: flags.Expires = None,
     null_sender: flags.NullSender = None,
     allow_unsigned: flags.AllowUnsigned = None,
@@ -110,7 +112,7 @@ def set_properties(
     """Change properties; what is not named stays as it is. Open sessions follow within a second."""
     here = invocation.of(context)
     wanted = flags.Wanted(
-        senders, networks, stream, limit_second, limit_hour, limit_day, limit_recipients, expires,
+        senders, networks, stream, limit_second, limit_hour, limit_day, limit_recipients, limit_first_time, expires,
         null_sender, allow_unsigned, encode_8bit, reports, suppressed,
     )  # fmt: skip
     adjust = flags.adjustment(wanted, here.config, now=here.now())

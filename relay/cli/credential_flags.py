@@ -39,6 +39,10 @@ PerDay = Annotated[int | None, typer.Option("--limit-day", min=0, help="Messages
 PerMessage = Annotated[
     int | None, typer.Option("--limit-recipients", min=0, help="Recipients per message; 0 for no limit of its own.")
 ]
+FirstTime = Annotated[
+    int | None,
+    typer.Option("--limit-first-time", min=0, help="Recipients a day it has not sent to before; 0 for no limit."),
+]
 Expires = Annotated[str | None, typer.Option("--expires", metavar="TIME", help='A date, "30d" from now, or "never".')]
 NullSender = Annotated[
     bool | None, typer.Option("--null-sender/--no-null-sender", help="May send reports, with the sender <>.")
@@ -69,6 +73,7 @@ class Wanted:
     limit_hour: int | None = None
     limit_day: int | None = None
     limit_recipients: int | None = None
+    limit_first_time: int | None = None
     expires: str | None = None
     null_sender: bool | None = None
     allow_unsigned: bool | None = None
@@ -89,6 +94,7 @@ def adjustment(wanted: Wanted, config: "Config", *, now: float) -> "Callable[[Cr
         "limit_hour": wanted.limit_hour,
         "limit_day": wanted.limit_day,
         "limit_recipients": wanted.limit_recipients,
+        "limit_first_time": wanted.limit_first_time,
         "expires_at": None if wanted.expires is None else options.future(wanted.expires, option="--expires", now=now),
         "null_sender": wanted.null_sender,
         "allow_unsigned": wanted.allow_unsigned,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from relay.mail.address import Pattern
     from relay.registry.credentials import Credential
 
-_LIMITS = ("second", "hour", "day", "recipients")
+_LIMITS = ("second", "hour", "day", "recipients", "first_time")
 
 
 def state(credential: "Credential", *, now: float) -> str:
@@ -76,7 +76,13 @@ def as_facts(credential: "Credential", *, now: float) -> list[tuple[str, object]
     ]
 
 
-_LIMIT_WORDS = {"second": "a second", "hour": "an hour", "day": "a day", "recipients": "recipients a message"}
+_LIMIT_WORDS = {
+    "second": "a second",
+    "hour": "an hour",
+    "day": "a day",
+    "recipients": "recipients a message",
+    "first_time": "first-time recipients a day",
+}
 _EXTRA_WORDS = {
     "null_sender": "may use the null sender",
     "allow_unsigned": "may send unsigned",

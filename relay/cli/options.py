@@ -48,8 +48,16 @@ def duration(text: str, *, option: str) -> float:
     return length
 
 
+def order_length(text: str) -> float:
+    """Seconds that an order holds, of its --for; 0.0 for "": until it is taken back."""
+    seconds = duration(text, option="--for")
+    if text and not seconds:
+        raise UsageError(f'--for "{text}" is no time', remedy='Write "90s", "10m", "4h" or "5d", or leave it out.')
+    return seconds
+
+
 def _duration(text: str) -> float | None:
-    from relay.config.models import parse_duration
+    from relay.config.values import parse_duration
 
     try:
         return float(str(parse_duration(text)))

@@ -1,20 +1,20 @@
 """cli.queue: `relay queue`: what is still owed, why, and what an operator may do about it."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from relay.cli import invocation, options, printing, queue_flags, shards
+from relay.cli import invocation, options, printing, queue_flags, queue_orders, shards
 from relay.cli.queue_flags import Ids, InStatus, OfCredential, OlderThan, Sender, ToDomain
+from relay.cli.site_facts import breaker_value, breaker_words, suspended_value, suspended_words
 from relay.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from relay.mail.event import Event
-    from relay.spool import QueueEntry, Selection
+    from relay.spool import QueueEntry
 
 app = typer.Typer(help="What is still owed: look, hold, release, retry, cancel.", no_args_is_help=True)
-
-_COMPARED = 10_000  # domains among which the nearest is looked for
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The queue id.")]
 
@@ -39,7 +39,7 @@ def list_entries(
     )
     entries = shards.find(here, chosen, limit=limit)
     if not entries:
-        check_names(here, chosen)
+        queue_flags.check_names(here, chosen)
     if as_json:
         printing.as_json([as_value(entry) for entry in entries])
         return
@@ -87,19 +87,28 @@ def why(context: typer.Context, message: Id, as_json: options.Json = False) -> N
     """Why a message has not been delivered, and when it is tried next."""
     here = invocation.of(context)
     entries = _entries_of(here, message)
-    tries, trouble = _last_tries(here, message), _trouble(here, message)
+    tries, held_back = _last_tries(here, message), _held_back(here, message)
     if as_json:
         printing.as_json(
             [
-                _why_value(entry, tries.get(entry.recipient.address), trouble.get(str(entry.position)))
+                _why_value(
+                    entry,
+                    tries.get(entry.recipient.address),
+                    held_back.get(entry.position, _BY_NOTHING),
+                    here.now(),
+                )
                 for entry in entries
             ]
         )
         return
     for entry in entries:
-        facts = _why(entry, tries.get(entry.recipient.address), trouble.get(str(entry.position)), here.now())
+        facts = _why(entry, tries.get(entry.recipient.address), held_back.get(entry.position, _BY_NOTHING), here.now())
         printing.line(entry.recipient.address)
         printing.facts((f"  {name}", value) for name, value in facts)
+
+
+for order in (queue_orders.hold, queue_orders.release, queue_orders.retry, queue_orders.cancel):
+    app.command()(order)
 
 
 def as_value(entry: "QueueEntry") -> dict[str, Any]:
@@ -150,14 +159,8 @@ def _entries_of(here: invocation.Invocation, message: str) -> "list[QueueEntry]"
     chosen = queue_flags.selection(ids=[message])
     entries = shards.find(here, chosen, limit=100_000)
     if not entries:
-        raise _not_queued(message)
+        raise queue_flags.not_queued(message)
     return entries
-
-
-def _not_queued(message: str) -> NotFound:
-    return NotFound(
-        f"nothing of message {message} is in the queue", remedy=f"What became of it: relay log show {message}"
-    )
 
 
 def _header_of(here: invocation.Invocation, message: str) -> str:
@@ -166,7 +169,7 @@ def _header_of(here: invocation.Invocation, message: str) -> str:
             return reader.content(message).head.decode("utf-8", "replace")
         except NotFound:
             return ""  # damaged; the recipients say so
-    raise _not_queued(message)
+    raise queue_flags.not_queued(message)
 
 
 def _last_tries(here: invocation.Invocation, message: str) -> "dict[str, Event]":
@@ -179,84 +182,160 @@ def _last_tries(here: invocation.Invocation, message: str) -> "dict[str, Event]"
     return {event.recipient: event for event in found.events if event.kind in (Kind.DEFERRED, Kind.UNKNOWN)}
 
 
-def _trouble(here: invocation.Invocation, message: str) -> dict[str, Any]:
-    """The sites in trouble that recipients wait for, by position, as the worker sees them."""
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """What keeps a recipient from being tried, as a worker sees it: its site, if that is in trouble, if suspended,
+    and an open breaker.
+    """
+
+    site: dict[str, Any] | None = None
+    trouble: dict[str, Any] | None = None
+    suspended: dict[str, Any] | None = None
+    breaker: dict[str, Any] | None = None
+
+    @property
+    def source(self) -> str:
+        """Our address that it goes from, as far as that is chosen here."""
+        known = self.trouble or self.site or {}
+        return str(known.get("source", ""))
+
+    def turn_at(self, now: float) -> float:
+        """When the site's pace allows the next message, 0 where it does now."""
+        turn = self.site.get("next_turn_at", 0.0) if self.site else 0.0
+        return float(turn) if turn > now else 0.0
+
+
+_BY_NOTHING = HeldBack()
+
+
+def _held_back(here: invocation.Invocation, message: str) -> dict[int, HeldBack]:
+    """By position."""
     try:
         answers = invocation.run(shards.ask_owners(here, "why", {"message": message}, ids=(message,)))
     except UsageError:  # a server of the version before does not know the question
         return {}
-    return {position: site for answer in answers.values() if answer for position, site in answer["trouble"].items()}
+    found: dict[int, HeldBack] = {}
+    for answer in filter(None, answers.values()):
+        words = ("sites", "trouble", "suspended", "breakers")
+        sites, trouble, suspended, breakers = (answer.get(word, {}) for word in words)
+        for position in (
+            sites.keys() | trouble.keys() | breakers.keys()
+        ):  # a server of the version before tells of trouble alone
+            found[int(position)] = HeldBack(*(each.get(position) for each in (sites, trouble, suspended, breakers)))
+    return found
 
 
-def _why(
-    entry: "QueueEntry", tried: "Event | None", trouble: dict[str, Any] | None, now: float
-) -> list[tuple[str, object]]:
-    next_try = max(entry.due_at, trouble["next_probe_at"] if trouble else 0.0)
+def _why(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, now: float) -> list[tuple[str, object]]:
+    site, trouble = held_back.site, held_back.trouble
     return [
-        ("status", _status_words(entry, trouble)),
+        ("status", _status_words(entry, held_back)),
         ("damage", entry.damage),
         ("waiting for", printing.span(now - entry.accepted_at)),
         ("tries", entry.attempts),
         ("last try", printing.when(tried.at) if tried else ""),
         ("at", tried.mx if tried else ""),
+        ("source", tried.source if tried else ""),
+        ("TLS", _tls_words(tried)),
+        ("TLS needed", _tls_need_words(site)),
         ("reply", (tried.reply if tried else "") or entry.last_reply),
         ("reason", tried.detail if tried else ""),
         ("blames", tried.verdict if tried else ""),
-        ("its site", f"{trouble['name']}: {trouble['last_error']}" if trouble else ""),
-        ("next try", "" if entry.held_at else f"{printing.when(next_try)} ({_in(next_try - now)})"),
+        ("site", site["name"] if site else trouble["name"] if trouble else ""),
+        ("goes from", held_back.source),
+        ("MX hosts", ", ".join(site["mx"]) if site else ""),
+        ("held back by", "" if entry.held_at else _what_holds(held_back, now)),
+        ("next try", "" if entry.held_at else _next_try(entry, held_back, now)),
         ("expires", "" if entry.held_at else printing.when(entry.expires_at)),
     ]
 
 
-def _status_words(entry: "QueueEntry", trouble: dict[str, Any] | None) -> str:
+def _what_holds(held_back: HeldBack, now: float) -> str:
+    if held_back.suspended:
+        return f"the site is {suspended_words(held_back.suspended)}"
+    if held_back.breaker:
+        return f"the breaker: {breaker_words(held_back.breaker)}"
+    if held_back.trouble:
+        error = str(held_back.trouble["last_error"])
+        if held_back.trouble.get("resting"):
+            return str(held_back.trouble["resting"])
+        return error if held_back.trouble.get("out_of_quota") else f"the site is in trouble: {error}"
+    if held_back.site and held_back.turn_at(now):
+        limits = held_back.site["limits"]
+        named = (
+            f"{name} = {limits[name]['value']:g} ({limits[name]['origin']})"
+            for name in ("messages_per_second", "messages_per_minute", "messages_per_hour")
+            if limits[name]["value"]
+        )
+        return f"the site's pace: {', '.join(named)}"
+    return ""
+
+
+def _next_try(entry: "QueueEntry", held_back: HeldBack, now: float) -> str:
+    trouble, suspended = held_back.trouble, held_back.suspended
+    if suspended and not suspended["until"]:
+        return f"when the site is resumed: relay site resume {suspended['site']}"
+    if trouble and trouble.get("resting") and not trouble["next_probe_at"]:
+        return f"when {trouble['source']} sends again, or another of its pool: relay source show {trouble['source']}"
+    times = (
+        entry.due_at,
+        trouble["next_probe_at"] if trouble else 0.0,
+        suspended["until"] if suspended else 0.0,
+        held_back.breaker["until"] if held_back.breaker else 0.0,
+        held_back.turn_at(now),
+    )
+    return f"{printing.when(max(times))} ({_in(max(times) - now)})"
+
+
+def _tls_words(tried: "Event | None") -> str:
+    """Of the connection that the last try was made over, where there was one that somebody answered on."""
+    if tried is None:
+        return ""
+    return tried.tls or ("clear text" if tried.source and tried.reply else "")
+
+
+def _tls_need_words(site: dict[str, Any] | None) -> str:
+    """Of MX hosts, where it is not left to them."""
+    need = site["limits"].get("tls") if site else None  # of no smarthost, and unknown to a server of the version before
+    return f"{need['value']} ({need['origin']})" if need and need["value"] != "opportunistic" else ""
+
+
+def _status_words(entry: "QueueEntry", held_back: HeldBack) -> str:
     if entry.damage:
         since = printing.when(entry.held_at)
         return f"set aside since {since}; looked at again by: relay queue release {entry.message_id}"
     if entry.held_at:
         return f"held since {printing.when(entry.held_at)}; goes on with: relay queue release {entry.message_id}"
-    if trouble is not None:
+    if held_back.suspended:
+        return f"{entry.status.value}: its site is suspended, and it is tried when that ends"
+    if held_back.trouble and held_back.trouble.get("out_of_quota"):
+        whose = "the numbers of our address's warm-up are" if held_back.source else "our quota at its smarthost is"
+        return f"{entry.status.value}: {whose} used up, and it is tried when there is room again"
+    if held_back.trouble and held_back.trouble.get("resting"):
+        return f"{entry.status.value}: no address that it may leave from can send now, and it goes when one can"
+    if held_back.trouble:
         return f"{entry.status.value}: its site takes no mail now; one message probes it, the others wait"
     return entry.status.value if entry.attempts else "queued: not tried yet, or being tried for the first time"
 
 
-def _why_value(entry: "QueueEntry", tried: "Event | None", trouble: dict[str, Any] | None) -> dict[str, Any]:
+def _why_value(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, now: float) -> dict[str, Any]:
+    site, trouble, suspended = held_back.site, held_back.trouble, held_back.suspended
     return {
         **as_value(entry),
         "last_attempt_at": printing.iso(tried.at) if tried else None,
         "mx": (tried.mx or None) if tried else None,
+        "source": (tried.source or None) if tried else None,
         "tls": (tried.tls or None) if tried else None,
         "verdict": (tried.verdict or None) if tried else None,
         "reason": (tried.detail or None) if tried else None,
+        "site": site["name"] if site else None,
+        "site_source": held_back.source or None,
+        "mx_hosts": site["mx"] if site else None,
+        "limits": site["limits"] if site else None,
+        "next_turn_at": printing.iso(held_back.turn_at(now)),
         "site_in_trouble": trouble["name"] if trouble else None,
         "site_error": (trouble["last_error"] or None) if trouble else None,
+        "source_error": (trouble.get("resting") or None) if trouble else None,
         "next_probe_at": printing.iso(trouble["next_probe_at"]) if trouble else None,
+        "breaker": breaker_value(held_back.breaker) if held_back.breaker else None,
+        "site_suspended": {"site": suspended["site"], **suspended_value(suspended)} if suspended else None,
     }
-
-
-def check_names(here: invocation.Invocation, chosen: "Selection") -> None:
-    """Nothing was found: because a name is misspelt? Raises NotFound with the nearest."""
-    from relay.cli.credential import find
-    from relay.registry.snapshot import Snapshot
-
-    for message in chosen.ids:
-        if not shards.find(here, queue_flags.selection(ids=[message]), limit=1):
-            raise _not_queued(message)
-
-    async def snapshot() -> Snapshot:
-        async with here.registry() as registry:
-            return registry.snapshot()
-
-    if chosen.credential:
-        find(invocation.run(snapshot()), chosen.credential)
-    if chosen.recipient_domain:
-        _note_nearest_domain(here, chosen.recipient_domain)
-
-
-def _note_nearest_domain(here: invocation.Invocation, domain: str) -> None:
-    """A note only: that nothing waits for a domain is as it should be."""
-    from difflib import get_close_matches
-
-    waiting = {total.domain for reader in shards.readers(here) for total in reader.domains(_COMPARED)}
-    near = get_close_matches(domain, waiting, n=1)
-    if near and domain not in waiting:
-        printing.note(f'Nothing waits for {domain}. Did you mean "{near[0]}"?')

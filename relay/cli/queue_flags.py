@@ -4,12 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli import options
+from relay.cli import invocation, options, printing, shards
 from relay.cli.credential_flags import one_of
-from relay.errors import UsageError
+from relay.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from relay.spool import Selection
+
+_COMPARED = 10_000  # domains among which the nearest is looked for
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Messages, by queue id.")]
 ToDomain = Annotated[str, typer.Option("--to-domain", metavar="DOMAIN", help="Of the recipient.")]
@@ -63,3 +65,38 @@ def refuse_everything_by_mistake(chosen: "Selection", verb: str, *, everything: 
         )
     if chosen != Selection() and everything:
         raise UsageError("--all goes with no id and no filter", remedy="Leave out one or the other.")
+
+
+def check_names(here: invocation.Invocation, chosen: "Selection") -> None:
+    """Nothing was found: because a name is misspelt? Raises NotFound with the nearest."""
+    from relay.cli.credential import find
+    from relay.registry.snapshot import Snapshot
+
+    for message in chosen.ids:
+        if not shards.find(here, selection(ids=[message]), limit=1):
+            raise not_queued(message)
+
+    async def snapshot() -> Snapshot:
+        async with here.registry() as registry:
+            return registry.snapshot()
+
+    if chosen.credential:
+        find(invocation.run(snapshot()), chosen.credential)
+    if chosen.recipient_domain:
+        _note_nearest_domain(here, chosen.recipient_domain)
+
+
+def _note_nearest_domain(here: invocation.Invocation, domain: str) -> None:
+    """A note only: that nothing waits for a domain is as it should be."""
+    from difflib import get_close_matches
+
+    waiting = {total.domain for reader in shards.readers(here) for total in reader.domains(_COMPARED)}
+    near = get_close_matches(domain, waiting, n=1)
+    if near and domain not in waiting:
+        printing.note(f'Nothing waits for {domain}. Did you mean "{near[0]}"?')
+
+
+def not_queued(message: str) -> NotFound:
+    return NotFound(
+        f"nothing of message {message} is in the queue", remedy=f"What became of it: relay log show {message}"
+    )

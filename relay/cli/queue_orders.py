@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from relay.cli import invocation, options, printing, queue_flags, shards
-from relay.cli.queue import check_names
 from relay.cli.queue_flags import DryRun, Everything, Ids, InStatus, OfCredential, OlderThan, Sender, ToDomain
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _order(
     queue_flags.refuse_everything_by_mistake(chosen, verb, everything=everything)
     changed = shards.would_change(here, verb, chosen) if dry_run else invocation.run(shards.order(here, verb, chosen))
     if changed.recipients == 0:
-        check_names(here, chosen)
+        queue_flags.check_names(here, chosen)
     if as_json:
         printing.as_json({"recipients": changed.recipients, "messages": changed.messages, "dry_run": dry_run})
         return

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 from relay import __version__
@@ -77,6 +78,7 @@ def _give_name(work: Path, directory: Path) -> None:
 def _fill(
     here: invocation.Invocation, spool: Path, work: Path, config: bytes, told: Callable[[str], None]
 ) -> dict[str, Any]:
+    from relay.journal.site_log import DIRECTORY as SITE_LOG
     from relay.registry.database import copy as copy_database
 
     target, began = work / "spool", here.now()
@@ -89,6 +91,9 @@ def _fill(
         if (spool / name).exists():
             told(f"copying {name}")
             copy_database(spool / name, target / name)
+    if (spool / SITE_LOG).is_dir():
+        told("copying the site log")
+        copytree(spool / SITE_LOG, target / SITE_LOG)
     value["left_out"] = [each for number in numbers for each in _days(spool, target, number, told)]
     value["ended_at"] = printing.iso(here.now())
     (work / MANIFEST).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

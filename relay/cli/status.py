@@ -11,6 +11,7 @@ import typer
 
 from relay.cli import invocation, options, printing, shards
 from relay.cli.log import as_value as event_value
+from relay.cli.site_facts import suspended_value
 
 if TYPE_CHECKING:
     from relay.config.models import Certificate
@@ -27,13 +28,15 @@ def status(context: typer.Context, as_json: options.Json = False) -> None:
     owners = invocation.run(shards.ask_owners(here, "status"))
     domains = _domains(here, owners)
     sites = _sites(domains)
-    trouble = _trouble(owners, sites)
+    trouble, suspended = _trouble(owners, sites), _suspended(owners, sites)
     value = {
         "server": _server_word(owners),
         "queue": _queue(here),
         "domains": domains[:_MOST],
-        "sites": _with_trouble(sites, trouble)[:_MOST],
+        "sites": _with_reasons(sites, trouble, suspended)[:_MOST],
         "trouble": trouble[:_MOST],
+        "suspended": suspended,
+        "our_addresses": _our_addresses(owners),
         "disk": _disk(here) | {"cures": sum(answer.get("cures", 0) for answer in owners.values() if answer)},
         "certificates": [_certificate(pair) for pair in _pairs(here)],
         "failures": [event_value(event) for event in _last_failures(here)],
@@ -94,14 +97,18 @@ def _most_recipients(entry: dict[str, Any]) -> int:
 
 
 def _trouble(owners: dict[int, Any], waiting: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The sites none of whose hosts takes mail now, as the workers see them."""
-    sites: dict[str, dict[str, Any]] = {}
+    """The sites none of whose hosts takes mail now, as the workers see them. That a provider has had what it gets from
+    an address in its warm-up is as it should be, unless mail waits for it.
+    """
+    sites: dict[tuple[str, str], dict[str, Any]] = {}
     for answer in owners.values():
         for site in answer["sites"] if answer else ():
-            if site["in_trouble"]:
-                recipients = waiting.get(site["name"], {}).get("recipients", 0)
-                sites[site["name"]] = {
+            recipients = waiting.get(site["name"], {}).get("recipients", 0)
+            if site["in_trouble"] and (recipients or not site.get("waits_for_warm_up")):
+                source = site.get("source", "")
+                sites[site["name"], source] = {
                     "site": site["name"],
+                    "source": source or None,
                     "waiting": recipients,
                     "next_probe_at": printing.iso(site["next_probe_at"]),
                     "last_error": site["last_error"] or None,
@@ -109,10 +116,35 @@ def _trouble(owners: dict[int, Any], waiting: dict[str, dict[str, Any]]) -> list
     return sorted(sites.values(), key=lambda site: -int(site["waiting"]))
 
 
-def _with_trouble(sites: dict[str, dict[str, Any]], trouble: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Trouble is why a site's mail waits, whatever was said to it before."""
-    errors = {each["site"]: each["last_error"] for each in trouble}
-    told = ({**site, "why": errors.get(site["site"]) or site["why"]} for site in sites.values())
+def _our_addresses(owners: dict[int, Any]) -> list[str]:
+    """What keeps one from sending, or will, in words; each once, whichever worker says it."""
+    told = (each for answer in owners.values() if answer for each in answer.get("our_addresses", ()))
+    return list(dict.fromkeys(told))
+
+
+def _suspended(owners: dict[int, Any], waiting: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sites that an operator has suspended; told by the server, and all of them."""
+    from relay.mail.site import place_parts
+
+    told = {each["site"]: each for answer in owners.values() if answer for each in answer.get("suspended", ())}
+    return [
+        {
+            "site": site,
+            "source": source or None,
+            "waiting": waiting.get(site, {}).get("recipients", 0),
+            **suspended_value(each),
+        }
+        for (site, source), each in sorted((place_parts(where), each) for where, each in told.items())
+    ]
+
+
+def _with_reasons(
+    sites: dict[str, dict[str, Any]], trouble: list[dict[str, Any]], suspended: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """An operator's order, else trouble, is why a site's mail waits, whatever was said to it before."""
+    reasons = {each["site"]: each["last_error"] for each in trouble}
+    reasons |= {each["site"]: f"suspended by {each['by']}" for each in suspended}
+    told = ({**site, "why": reasons.get(site["site"]) or site["why"]} for site in sites.values())
     return sorted(told, key=_most_recipients)
 
 
@@ -175,6 +207,7 @@ def _show(value: dict[str, Any]) -> None:
             *((word, _queue_words(word, entry)) for word, entry in value["queue"].items() if _is_shown(word, entry)),
             ("disk", _disk_words(value["disk"])),
             *(("certificate", _certificate_words(each)) for each in value["certificates"]),
+            *(("our addresses", each) for each in value["our_addresses"]),
         ]
     )
     if value["sites"]:
@@ -187,9 +220,16 @@ def _show(value: dict[str, Any]) -> None:
     if value["trouble"]:
         printing.line()
         sites = (
-            (each["waiting"], each["site"], each["next_probe_at"], each["last_error"]) for each in value["trouble"]
+            (each["waiting"], _place(each), each["next_probe_at"], each["last_error"]) for each in value["trouble"]
         )
         printing.table(("waiting", "site in trouble", "next probe", "why"), sites, empty="")
+    if value["suspended"]:
+        printing.line()
+        suspended = (
+            (each["waiting"], _place(each), each["since"], each["by"], each["until"] or "resumed", each["reason"] or "")
+            for each in value["suspended"]
+        )
+        printing.table(("waiting", "suspended site", "since", "by", "until", "reason"), suspended, empty="")
     if value["failures"]:
         printing.line()
         columns = ("last failures", "status", "id", "recipient", "reply")
@@ -204,6 +244,12 @@ def _show(value: dict[str, Any]) -> None:
             for each in value["failures"]
         )
         printing.table(columns, failures, empty="")
+
+
+def _place(value: dict[str, Any]) -> str:
+    from relay.mail.site import place
+
+    return place(value["site"], value["source"] or "")
 
 
 def _queue_words(word: str, entry: dict[str, Any]) -> str:

@@ -4,3 +4,8 @@ One model per TOML table, every default in one place, unknown keys refused with 
 module is handed its table, never the whole. `load` reads and explains errors; `example` writes relay.toml.example
 from the models.
 """
+
+import os
+
+# A plugin of another package may neither see the configuration nor cost each command its search among all packages.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")

@@ -8,11 +8,15 @@ import ipaddress
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from relay.config.lines import KeyPath
-from relay.config.models import Config, Network, Trusted, format_duration
+from relay.config.models import SMARTHOST_NAME, Config, MxNumbers, Route, Site, Trusted
 from relay.config.problem import Problem
+from relay.config.profiles import bare, is_below
+from relay.config.sources import DEFAULT_POOL
+from relay.config.values import Network, format_duration
+from relay.mail.address import AddressError, ascii_domain
 
 BUILT_IN_STREAMS = ("transactional", "bulk")
 
@@ -45,7 +49,11 @@ def contradictions(config: Config) -> Iterator[Problem]:
     yield from _listeners(config)
     for index, trusted in enumerate(config.submission.trusted):
         yield from _trusted(trusted, ("submission", "trusted", index))
+    yield from _blocklists(config)
+    yield from _smarthosts(config)
+    yield from _sources(config)
     yield from _routes(config)
+    yield from _sites(config)
     yield from _http(config)
     yield from _retention(config)
 
@@ -115,14 +123,147 @@ def _within(network: Network, other: Network) -> bool:
     return network.network_address in other and network.prefixlen >= other.prefixlen
 
 
+def _blocklists(config: Config) -> Iterator[Problem]:
+    zones: set[str] = set()
+    for index, each in enumerate(config.blocklist):
+        path = ("blocklist", index, "zone")
+        zone = bare(each.zone)
+        if not _HOSTNAME.fullmatch(zone) or "." not in zone:
+            yield Problem(path, 'write the name of its zone, such as "zen.spamhaus.org"')
+        elif zone in zones:
+            yield Problem(path, "it is named twice; keep one of the tables")
+        elif not config.source:
+            text = "there is no [[source]] whose address could be looked up; add one for the address that you send from"
+            yield Problem(path, text)
+        zones.add(zone)
+
+
 def _routes(config: Config) -> Iterator[Problem]:
     known = streams(config)
     for index, route in enumerate(config.route):
         if route.stream and route.stream not in known:
             text = f"there is no such stream; the streams are {', '.join(known)} (add [stream.{route.stream}] for it)"
             yield Problem(("route", index, "stream"), text)
-        if route.via.startswith("smtp://") and not 0 < int(route.via.rpartition(":")[2]) < 65536:
+        for name in route.smarthosts:
+            if name not in config.smarthost:
+                text = f"there is no [smarthost.{name}]; add it" + _or_named(config.smarthost)
+                yield Problem(("route", index, "via"), text)
+        if str(route.via).startswith("smtp://") and not 0 < int(str(route.via).rpartition(":")[2]) < 65536:
             yield Problem(("route", index, "via"), "write a port from 1 to 65535")
+
+
+def _sources(config: Config) -> Iterator[Problem]:
+    """An address is there once; each pool can be shared among its addresses; mail that goes by a pool finds it."""
+    first: dict[str, int] = {}
+    for index, source in enumerate(config.source):
+        first.setdefault(source.pool, index)
+        if source.address in [other.address for other in config.source[:index]]:
+            text = "it is there twice; a [[source]] has one pool, and more than one route can name it"
+            yield Problem(("source", index, "address"), text)
+        if _cannot_be_a_hosts(source.address):
+            text = "no mail can leave from it; write an address that this machine has, of IPv4 or of IPv6"
+            yield Problem(("source", index, "address"), text)
+    for pool, index in first.items():
+        if not any(source.weight for source in config.source if source.pool == pool):
+            text = f'no address of the pool "{pool}" has a share; give one of them a weight of 1 or more'
+            yield Problem(("source", index, "weight"), text)
+    yield from _pools(config, tuple(first))
+
+
+def _cannot_be_a_hosts(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Any address, all of them, or an IPv4 address in IPv6 form, which reaches no IPv6 host."""
+    is_mapped = isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None
+    return address.is_unspecified or address.is_multicast or is_mapped or str(address) == "255.255.255.255"
+
+
+def _pools(config: Config, pools: Sequence[str]) -> Iterator[Problem]:
+    named = f"; name one of {', '.join(pools)}" if pools else ""
+    for index, route in enumerate(config.route):
+        if route.pool and route.pool not in pools:
+            yield Problem(("route", index, "pool"), f'no [[source]] has pool = "{route.pool}"{named}')
+    if pools and DEFAULT_POOL not in pools and not _leave_nothing_over(config.route):
+        text = (
+            'no [[source]] has pool = "default", which has all mail that no route sends elsewhere; give one of them'
+            " that pool, or end the routes with one that matches everything and names another"
+        )
+        yield Problem(("source", 0), text)
+
+
+def _leave_nothing_over(routes: Sequence[Route]) -> bool:
+    """No direct mail is left for the default pool."""
+    takes_all = (
+        not (each.recipient_domain or each.sender_domain or each.credential or each.stream) for each in routes
+    )
+    return any(takes_all) and all(route.pool or route.via != "direct" for route in routes)
+
+
+def _or_named(smarthosts: Iterable[str]) -> str:
+    names = ", ".join(smarthosts)
+    return f", or name one of {names}" if names else ""
+
+
+def _smarthosts(config: Config) -> Iterator[Problem]:
+    for name, smarthost in config.smarthost.items():
+        if not SMARTHOST_NAME.fullmatch(name):
+            text = "name it with small letters, digits, - and _, and not direct, discard or simulator"
+            yield Problem(("smarthost", name), text)
+        if not (_HOSTNAME.fullmatch(smarthost.host.lower()) or _is_address(smarthost.host)):
+            text = 'write a name such as "smtp.example.net", or an address; its port is a key of its own'
+            yield Problem(("smarthost", name, "host"), text)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _sites(config: Config) -> Iterator[Problem]:
+    """Each table must name sites and limits, and must be able to win over those before it."""
+    before: list[Site] = []
+    for index, site in enumerate(config.site):
+        problem = _names_of(site) or _limits_of(site) or _in_vain(site, before)
+        if problem:
+            key, text = problem
+            yield Problem(("site", index, key) if key else ("site", index), text)
+        before.append(site)
+
+
+def _names_of(site: Site) -> tuple[str, str] | None:
+    """The key that is wrong, "" for the table, and what to do."""
+    if bool(site.mx_suffix) == bool(site.domain):
+        return "", "say which sites are meant by mx_suffix or by domain, by one of the two"
+    if site.mx_suffix and not _HOSTNAME.fullmatch(bare(site.mx_suffix)):
+        return "mx_suffix", 'write a host name or its end, such as "mx.example.com" (an IDN as its xn-- form)'
+    if site.domain and not _is_domain(site.domain):
+        return "domain", 'write a recipient domain, such as "example.com"'
+    return None
+
+
+def _is_domain(text: str) -> bool:
+    try:
+        ascii_domain(bare(text))
+    except AddressError:
+        return False
+    return True
+
+
+def _limits_of(site: Site) -> tuple[str, str] | None:
+    if all(getattr(site, name) is None for name in MxNumbers.model_fields):
+        return "", f"it names no limit; add one of {', '.join(MxNumbers.model_fields)}, or remove the table"
+    return None
+
+
+def _in_vain(site: Site, before: Sequence[Site]) -> tuple[str, str] | None:
+    key = "domain" if site.domain else "mx_suffix"
+    for number, other in enumerate(before, start=1):
+        if site.domain and other.domain and bare(site.domain) == bare(other.domain):
+            return key, f"[[site]] {number} names the same domain and wins; keep one of them"
+        if site.mx_suffix and other.mx_suffix and is_below(site.mx_suffix, other.mx_suffix):
+            return key, f'[[site]] {number} wins, for its "{other.mx_suffix}" fits the same hosts; put this table first'
+    return None
 
 
 def _http(config: Config) -> Iterator[Problem]:

@@ -14,11 +14,12 @@ from typing import Any, get_origin
 
 from pydantic.fields import FieldInfo
 
-from relay.config.models import Config, Table
+from relay.config.models import Config
 from relay.config.problem import table_in
+from relay.config.values import Table
 
 _WIDTH = 100
-_NAMES = {"stream": "bulk"}  # an example of a name, for tables that are chosen by name
+_NAMES = {"smarthost": "provider", "stream": "bulk"}  # an example of a name, for tables that are chosen by name
 
 _HEAD = """\
 Relay's configuration. Copy it to relay.toml; only what differs from the defaults needs to stay.

@@ -34,6 +34,9 @@ def _missing(config: Config) -> Iterator[str]:
         yield from _absent("[[tls.additional]] key", pair.key)
     for name, path in _secrets(config):
         yield from _absent(name, path)
+    for name, smarthost in config.smarthost.items():
+        if smarthost.ca is not None:
+            yield from _absent(f"[smarthost.{name}] ca", smarthost.ca)
     for name, optional in (("profiles", config.delivery.profiles), ("rules", config.delivery.rules)):
         if optional is not None:
             yield from _absent(f"[delivery] {name}", optional)
@@ -64,6 +67,9 @@ def _exposed(config: Config) -> Iterator[str]:
 def _secrets(config: Config) -> Iterator[tuple[str, Path]]:
     if config.http.token_file is not None:
         yield "[http] token_file", config.http.token_file
+    for name, smarthost in config.smarthost.items():
+        if smarthost.secret_file is not None:
+            yield f"[smarthost.{name}] secret_file", smarthost.secret_file
     for route in config.route:
         if route.secret_file is not None:
             yield "[[route]] secret_file", route.secret_file

@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from relay.config.consistency import contradictions
 from relay.config.files import CREDENTIALS_VARIABLE
 from relay.config.lines import Lines
-from relay.config.models import Config, Table
+from relay.config.models import Config
 from relay.config.problem import Problem, problems_of, sentence
+from relay.config.values import Table
 from relay.errors import ConfigError
 
 AnyTable = TypeVar("AnyTable", bound=Table)

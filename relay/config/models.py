@@ -1,102 +1,25 @@
 """config.models: one frozen model per table of relay.toml; the defaults live here and nowhere else.
 
-Durations are written "90s", "10m", "4h", "5d" and become seconds (float). Sizes are octets. Each field's description
-is the comment it gets in relay.toml.example, which is generated from these models and tested equal.
+Sizes are octets; `config.values` has the other kinds of values. Each field's description is the comment it gets in
+relay.toml.example, which is generated from these models and tested equal.
 """
 
-import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from relay.config.sources import Blocklist, Source, WarmUp, pool_name
+from relay.config.values import Duration, Listen, Network, Table
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", re.ASCII)
 
-
-def parse_duration(value: object) -> object:
-    """"10m" → 600.0. A bare number is seconds. Raises ValueError for anything else."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
-        raise ValueError(f'"{value}" is no duration; write a number and a unit, such as "90s", "10m", "4h" or "5d"')
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def format_duration(seconds: float) -> str:
-    """600.0 → "10m": the largest unit that divides it."""
-    for unit in ("d", "h", "m", "s"):
-        if seconds and seconds % _UNITS[unit] == 0:
-            return f"{int(seconds / _UNITS[unit])}{unit}"
-    return f"{seconds:g}s"
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration), PlainSerializer(format_duration), Field(ge=0)]
-
-
-def parse_network(value: object) -> object:
-    """"10.0.0.0/8" → its network. A bare number is none, although `ipaddress` would take it."""
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f'{value!r} is no network; write it in quotes, as "10.0.0.0/8"')  # noqa: TRY004  pydantic wants it so
-    try:
-        network = ipaddress.ip_network(value, strict=False)
-    except ValueError:
-        raise ValueError(f'"{value}" is no network; write it as "10.0.0.0/8" or "2001:db8::/32"') from None
-    if ipaddress.ip_interface(value).ip != network.network_address:
-        raise ValueError(f'"{value}" has bits set after its prefix; write "{network}"')
-    return network
-
-
-def parse_address(value: object) -> object:
-    """"203.0.113.10" → its address."""
-    if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
-        return value
-    try:
-        return ipaddress.ip_address(str(value))
-    except ValueError:
-        raise ValueError(f'"{value}" is no IP address; write it as "203.0.113.10" or "2001:db8::10"') from None
-
-
-Network = Annotated[ipaddress.IPv4Network | ipaddress.IPv6Network, BeforeValidator(parse_network)]
-Address = Annotated[ipaddress.IPv4Address | ipaddress.IPv6Address, BeforeValidator(parse_address)]
-
-
-def parse_listen(value: object) -> object:
-    """"127.0.0.1:2525" or "[::]:587"; the address must be literal, the port 0 to 65535."""
-    if not isinstance(value, str):
-        return value
-    host, _, port = value.rpartition(":")
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    try:
-        ipaddress.ip_address(bare)
-        if not 0 <= int(port) <= 65535:
-            raise ValueError
-    except ValueError:
-        raise ValueError(f'"{value}" is no listen address; write ADDRESS:PORT, such as "0.0.0.0:587" or "[::]:587"') from None
-    return value
-
-
-Listen = Annotated[str, BeforeValidator(parse_listen)]
-
-
-class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_boolean(cls, value: object) -> object:
-        """No key is a switch: one that is chosen by name can get a third choice. (pydantic would take true for 1.)"""
-        if isinstance(value, bool):
-            raise ValueError("no key takes true or false; write a number, or text in quotes")  # noqa: TRY004
-        return value
+EhloKeyword = Literal["CHUNKING", "PIPELINING", "8BITMIME", "SMTPUTF8", "DSN", "SIZE", "LIMITS"]
+TlsNeed = Literal["none", "opportunistic", "required", "verified"]
 
 
 class Server(Table):
@@ -224,7 +147,7 @@ class Delivery(Table):
 
     port: int = Field(default=25, ge=1, le=65535, description="The port of MX hosts.")
     allow_networks: tuple[Network, ...] = Field(default=(), description="Loopback and private addresses that may be delivered to.")
-    tls: Literal["opportunistic", "none"] = Field(default="opportunistic", description="STARTTLS to MX hosts, unverified, where offered.")
+    tls: TlsNeed = Field(default="opportunistic", description="Of MX hosts of which neither a [[site]] table nor a profile says it; the words are those of [[site]].")
     ipv6: Literal["auto", "prefer", "avoid"] = Field(default="auto", description='"auto" prefers IPv6 when this machine has a route and a PTR.')
     connections: int = Field(default=1000, ge=2, description="Connections out, machine-wide; half of them at most to sites in trouble.")
     window: int = Field(default=20_000, ge=100, description="Recipients a worker keeps in memory; the rest waits on disk.")
@@ -237,11 +160,73 @@ class Delivery(Table):
     timeouts: DeliveryTimeouts = Field(default=DeliveryTimeouts(), description="RFC 5321 4.5.3.2.")
 
 
-class Source(Table):
-    """An address to send from; without any, the system chooses."""
+SLOWEST = 0.001  # messages per second
 
-    address: Address = Field(examples=["203.0.113.10"], description="A local address to send from.")
-    hostname: str = Field(examples=["mx1.relay.example.com"], description="The EHLO name; its A/AAAA and the address's PTR should agree.")
+
+class Numbers(Table):
+    """Limits of a site, and what is believed of its servers, of which each may be left to somebody else. Limits are for
+    one of our addresses, machine-wide.
+    """
+
+    connections: int | None = Field(default=None, ge=1, examples=[5], description="At once.")
+    messages_per_connection: int | None = Field(default=None, ge=1, examples=[50], description="Then another connection is opened.")
+    messages_per_second: float | None = Field(default=None, ge=0, examples=[50], description="Evenly spaced; 0 for no limit.")
+    messages_per_minute: int | None = Field(default=None, ge=0, examples=[1000], description="In any 60 seconds; 0 for no limit.")
+    messages_per_hour: int | None = Field(default=None, ge=0, examples=[50000], description="In any 3600 seconds; 0 for no limit.")
+    recipients: int | None = Field(default=None, ge=1, examples=[100], description="In one transaction.")
+    idle: Duration | None = Field(default=None, examples=["30s"], description="How long a connection without work is kept.")
+    discard_ehlo_keywords: tuple[EhloKeyword, ...] | None = Field(
+        default=None, examples=[["CHUNKING"]], description="What is offered there and does not work; not used in sessions opened from then on."
+    )
+
+    @field_validator("messages_per_second")
+    @classmethod
+    def _some_time(cls, rate: float | None) -> float | None:
+        if rate and rate < SLOWEST:
+            raise ValueError(f"write 0 for no limit, {SLOWEST} or more, or what is meant as messages_per_hour")
+        return rate
+
+
+class MxNumbers(Numbers):
+    """Limits of MX hosts, and what TLS mail to them needs."""
+
+    tls: TlsNeed | None = Field(
+        default=None, examples=["required"],
+        description="opportunistic: STARTTLS where it is offered and works, unverified, else clear text. required: never clear text, mail waits. "
+        "verified: as that, with a certificate for the MX host's name. none: always clear text. Of a smarthost its security says it.",
+    )
+
+
+class SmarthostNumbers(Numbers):
+    """Limits of a smarthost's site."""
+
+    recipients: int | None = Field(default=None, ge=1, examples=[50], description="In one transaction; 50 where nothing else is said.")
+    messages_per_day: int | None = Field(
+        default=None, ge=0, examples=[50000], description="In any 24 hours; 0 for no limit. The day's and the hour's are kept over a restart."
+    )
+
+
+class Access(Table):
+    """How a smarthost is reached."""
+
+    host: str = Field(examples=["smtp.example.net"], description="Its DNS name, or an address.")
+    port: int = Field(default=587, ge=1, le=65535, description="587 with starttls, 465 with tls; some also take 2525 or 2587.")
+    security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls and tls verify the certificate.")
+    ca: Path | None = Field(default=None, examples=["smarthost-ca.pem"], description="A CA file to trust here besides the system's.")
+    login: str = Field(default="", examples=["relay"], description="AUTH PLAIN or LOGIN, whichever is offered.")
+    secret_file: Path | None = Field(default=None, examples=["smarthost.secret"], description="A file with the secret, not readable by others.")
+
+
+class Smarthost(SmarthostNumbers, Access):  # the keys of the last base come first
+    """A server that takes mail for others, by the name that routes give it: a provider's, or one of your own. A provider
+    counts a message once for each recipient, and so do the limits here; they hold for all routes and workers together. A
+    limit that is left out is the one of its host: by [[site]], a profile, or the default.
+    """
+
+    @model_validator(mode="after")
+    def _login_is_whole_and_safe(self) -> "Smarthost":
+        _refuse_unsafe_login(self)
+        return self
 
 
 class Route(Table):
@@ -251,25 +236,91 @@ class Route(Table):
     sender_domain: str = Field(default="", description="Of the envelope sender.")
     credential: str = Field(default="", description="A credential's name.")
     stream: str = Field(default="", description="A stream's name.")
-    via: str = Field(examples=["smtp://smarthost.example.net:587"], description='"direct", "discard", "simulator" or "smtp://host:587".')
-    login: str = Field(default="", examples=["relay"], description="Login at the smarthost.")
-    secret_file: Path | None = Field(default=None, examples=["smarthost.secret"], description="A file with the secret, not readable by others.")
-    security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="starttls and tls verify the certificate.")
+    via: str | tuple[str, ...] = Field(
+        examples=["smtp://smarthost.example.net:587"],
+        description='"direct", "discard", "simulator"; a smarthost\'s name, or a list of them, each for when those before it take no '
+        'mail: ["provider", "other"]; or "smtp://host:587", a smarthost without a table of its own.',
+    )
+    weights: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="Shares of the messages, one for each smarthost; 0 is for when the others take no mail."
+    )
+    pool: str = Field(default="", description='With "direct": the pool of [[source]] addresses it leaves from; default: "default".')
+    login: str = Field(default="", examples=["relay"], description='Of "smtp://host:587": as under [smarthost.NAME].')
+    secret_file: Path | None = Field(default=None, examples=["smarthost.secret"], description="... likewise.")
+    security: Literal["starttls", "tls", "none"] = Field(default="starttls", description="... likewise.")
+
+    @property
+    def smarthosts(self) -> tuple[str, ...]:
+        """Those it names, in order; () for every other way."""
+        names = (self.via,) if isinstance(self.via, str) else self.via
+        return () if _is_way(names[0]) else names
+
+    @field_validator("pool")
+    @classmethod
+    def _pool_is_a_name(cls, pool: str) -> str:
+        return pool_name(pool) if pool else ""
 
     @field_validator("via")
     @classmethod
-    def _via_is_known(cls, via: str) -> str:
-        if via not in ("direct", "discard", "simulator") and not re.fullmatch(r"smtp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+):\d{1,5}", via):
-            raise ValueError(f'"{via}" is no way; write "direct", "discard", "simulator" or "smtp://host:587"')
+    def _via_is_known(cls, via: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        names = (via,) if isinstance(via, str) else via
+        if not names:
+            raise ValueError("name one smarthost or more")
+        for name in names:
+            if not (SMARTHOST_NAME.fullmatch(name) or (_is_way(name) and isinstance(via, str))):
+                raise ValueError(_no_way(name, is_listed=not isinstance(via, str)))
+        if len(set(names)) < len(names):
+            raise ValueError("name each smarthost once")
         return via
 
     @model_validator(mode="after")
-    def _login_is_whole_and_safe(self) -> "Route":
-        if (self.login == "") != (self.secret_file is None):
-            raise ValueError("login and secret_file go together")
-        if self.login and self.security == "none":
-            raise ValueError('a login is never sent in clear text; set security = "starttls" or "tls"')
+    def _fits_its_way(self) -> "Route":
+        _refuse_unsafe_login(self)
+        if self.smarthosts and self.model_fields_set & {"login", "secret_file", "security"}:
+            raise ValueError(f"login, secret_file and security of a smarthost belong in [smarthost.{self.smarthosts[0]}]")
+        if self.pool and self.via != "direct":
+            raise ValueError('pool goes with via = "direct"; mail to smarthosts leaves from the pool "default"')
+        if self.weights and len(self.weights) != len(self.smarthosts):
+            raise ValueError("write as many weights as via names smarthosts, or none")
+        if self.weights and not any(self.weights):
+            raise ValueError("one of the weights must be 1 or more")
         return self
+
+
+SMARTHOST_NAME = re.compile(r"(?!(?:direct|discard|simulator)\Z)[a-z0-9][a-z0-9_-]{0,62}")
+_INLINE = re.compile(r"smtp://(\[[0-9a-fA-F:.]+\]|[^:/\[\]\s]+):\d{1,5}")
+
+
+def _is_way(via: str) -> bool:
+    """Rather than a smarthost's name."""
+    return via in ("direct", "discard", "simulator") or _INLINE.fullmatch(via) is not None
+
+
+def _no_way(via: str, *, is_listed: bool) -> str:
+    if is_listed and _is_way(via):
+        return f'"{via}" stands alone; a list has names of [smarthost.NAME] tables'
+    return f'"{via}" is no way; write "direct", "discard", "simulator", "smtp://host:587" or a smarthost\'s name'
+
+
+def _refuse_unsafe_login(table: Smarthost | Route) -> None:
+    """Raises ValueError."""
+    if (table.login == "") != (table.secret_file is None):
+        raise ValueError("login and secret_file go together")
+    if table.login and table.security == "none":
+        raise ValueError('a login is never sent in clear text; set security = "starttls" or "tls"')
+
+
+class Which(Table):
+    """Which sites are meant: by a host's name or by a domain's."""
+
+    mx_suffix: str = Field(default="", examples=["mx.example.com"], description="The sites that have an MX host, or a smarthost, of this name or below it ...")
+    domain: str = Field(default="", description="... or the one that this recipient domain's MX hosts make, for all domains with just these hosts.")
+
+
+class Site(MxNumbers, Which):  # as above
+    """Limits of receiving sites that are to differ from their profile's. The first table that fits a site wins; what it
+    does not name comes from the profile.
+    """
 
 
 class Stream(Table):
@@ -321,7 +372,11 @@ class Config(Table):
     dns: Dns = Dns()
     delivery: Delivery = Delivery()
     source: tuple[Source, ...] = ()
+    warm_up: WarmUp = WarmUp()
+    blocklist: tuple[Blocklist, ...] = ()
+    smarthost: dict[str, Smarthost] = Field(default={})
     route: tuple[Route, ...] = ()
+    site: tuple[Site, ...] = ()
     stream: dict[str, Stream] = Field(default={})
     http: Http = Http()
     journal: Journal = Journal()

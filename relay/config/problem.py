@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from relay.config.lines import KeyPath, Lines
-from relay.config.models import Config, Table
+from relay.config.models import Config
+from relay.config.values import Table
 
 _LONGEST_VALUE = 60
 

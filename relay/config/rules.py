@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from relay.config.models import Suppressions
-from relay.config.profiles import Profile, Profiles
+from relay.config.profiles import DEFAULT, Profile, Profiles
 from relay.errors import ConfigError
 from relay.mail.meaning import SuppressionTimes
 from relay.mail.rules import Rules
@@ -28,7 +28,7 @@ PROFILES = "profiles.toml"
 
 def load_rules(path: Path | None, suppressions: Suppressions) -> Rules:
     """path: None for the rules shipped. suppressions: the numbers of [suppression]. Raises ConfigError."""
-    file = path or _shipped(RULES)
+    file = path or shipped(RULES)
     times = SuppressionTimes(
         bad_domain=suppressions.bad_domain,
         mailbox_full_messages=suppressions.mailbox_full_messages,
@@ -36,41 +36,46 @@ def load_rules(path: Path | None, suppressions: Suppressions) -> Rules:
         mailbox_full=suppressions.mailbox_full,
     )
     try:
-        return Rules.parse(_document(file), times=times)
+        return Rules.parse(document(file), times=times)
     except ValueError as error:
-        raise _refusal(file, str(error)) from None
+        raise refusal(file, str(error)) from None
 
 
 def load_profiles(path: Path | None) -> Profiles:
     """path: None for the profiles shipped. Raises ConfigError."""
-    file = path or _shipped(PROFILES)
+    file = path or shipped(PROFILES)
     try:
-        return _profiles(_document(file))
+        return _profiles(document(file))
     except ValueError as error:
-        raise _refusal(file, str(error)) from None
+        raise refusal(file, str(error)) from None
 
 
-def _shipped(name: str) -> Traversable:
+def shipped(name: str) -> Traversable:
+    """The file of this name that comes with Relay."""
     packaged = resources.files("relay.config") / name
     return packaged if packaged.is_file() else Path(__file__).parents[2] / "config" / name
 
 
-def _document(file: Traversable) -> dict[str, object]:
+def document(file: Traversable) -> dict[str, object]:
+    """What it says. Raises ConfigError."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise _refusal(file, str(error)) from None
+        raise refusal(file, str(error)) from None
     except OSError as error:
         raise ConfigError(
             f"{file} cannot be read: {error.strerror}.",
-            remedy="Correct the path in [delivery], or leave it out to use the file shipped.",
+            remedy="Correct the path, or leave it out to use the file shipped.",
         ) from None
 
 
-def _refusal(file: Traversable, text: str) -> ConfigError:
-    return ConfigError(
-        f"{file}: {text}", remedy="Correct the file, or leave its path out of [delivery] to use the one shipped."
-    )
+def refusal(
+    file: Traversable,
+    text: str,
+    *,
+    remedy: str = "Correct the file, or leave its path out of [delivery] to use the one shipped.",
+) -> ConfigError:
+    return ConfigError(f"{file}: {text}", remedy=remedy)
 
 
 def _profiles(document: Mapping[str, object]) -> Profiles:
@@ -84,12 +89,14 @@ def _profiles(document: Mapping[str, object]) -> Profiles:
         raise ValueError("write each profile as a table under [[profile]]")
     by_suffix: dict[str, Profile] = {}
     for table in tables:
-        profile = _profile({**default, **table})
+        profile = _profile(table)
         for suffix in _suffixes(profile):
             other = by_suffix.setdefault(suffix, profile)
             if other is not profile:
                 raise ValueError(f'profile "{profile.name}": ".{suffix}" belongs to profile "{other.name}" already')
-    return Profiles(_profile({"name": "default", **default}), by_suffix)
+    if default.get("scope", "site") != "site":
+        raise ValueError('[default] is for sites that have nothing in common; leave its "scope" out')
+    return Profiles(_profile({"name": DEFAULT, **default}), by_suffix)
 
 
 def _profile(table: Mapping[str, object]) -> Profile:

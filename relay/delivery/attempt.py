@@ -33,15 +33,6 @@ def impossible(message: QueuedMessage, extensions: Extensions) -> Reply | None:
     return None
 
 
-def recipients_at_most(extensions: Extensions, *, ours: int) -> int:
-    """Recipients in one transaction: our limit, and the server's if it names one (RFC 9422 4, RCPTMAX)."""
-    for word in extensions.get("LIMITS", "").split():
-        name, _, value = word.partition("=")
-        if name.upper() == "RCPTMAX" and _number(value):
-            return min(ours, _number(value))
-    return ours
-
-
 def compose(job: Job, extensions: Extensions, content: OutgoingContent) -> Transaction:
     dsn = "DSN" in extensions
     return Transaction(

@@ -6,78 +6,98 @@ give a session). A courier takes an idle connection or opens one, works while th
 carry more, and leaves it open for the next.
 
 A connection found dead before anything of a job was answered costs the job nothing: it is carried once more, over a
-new one.
+new one. Where a smarthost takes no mail, what waits for it goes on to the next one of its route.
 """
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from operator import attrgetter
 
-from relay.config.rules import Profiles
 from relay.delivery.carriage import Carriage
-from relay.delivery.destination import Destination
-from relay.delivery.dialler import Dialler, Unreached
-from relay.delivery.governor import Governor, SiteLimits
-from relay.delivery.judging import Where
+from relay.delivery.connections import Connections
+from relay.delivery.dialler import Dialler
+from relay.delivery.dials import Dials
+from relay.delivery.feedback import Allowance
+from relay.delivery.governor import SiteLimits
+from relay.delivery.limiting import Limiting
+from relay.delivery.pace import SOON
+from relay.delivery.pressure import Pressure, unheard
 from relay.delivery.routing import Hop
+from relay.delivery.setting_back import SettingBack
 from relay.delivery.settling import Settling
+from relay.delivery.shares import Elsewhere
 from relay.delivery.site import Job, Line, Site, SiteKey
+from relay.delivery.sites import Sites
+from relay.delivery.sources import Sources
+from relay.delivery.strangers import Strangers
+from relay.delivery.suspending import Suspend, Suspending
+from relay.delivery.trouble import Trouble
+from relay.delivery.wanting import Wanting
 from relay.delivery.window import Window
 from relay.errors import MessageDamaged, NotFound, SpoolError
+from relay.log import Log
 from relay.metrics import Metrics
+from relay.registry.suspensions import Suspension
 from relay.smtpclient import TransactionResult
 from relay.spool.spool import Spool
 
-KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
-SLOW = 5.0  # seconds without a session after which dialling needs a place in the half that trouble may have
-ASK_AGAIN = 0.25  # seconds until the machine's limit is asked for a connection again
-
-
-@dataclass(slots=True)
-class Dialling:
-    """in_trouble: counted among those in trouble. patience: ends it."""
-
-    in_trouble: bool
-    patience: asyncio.Timeout
-
 
 class Couriers:
-    """One worker's sites and connections. share: connections out that this worker may have. steady: POSIX seconds that
-    never jump.
-    """
+    """One worker's sites and its connections out, `share` at most. steady: POSIX seconds that never jump."""
 
     def __init__(
         self,
         *,
         dialler: Dialler,
         limits: SiteLimits,
-        profiles: Profiles,
+        limiting: Limiting,
+        sources: Sources,
+        hops: Callable[[], Collection[Hop]],
+        suspend: Suspend,
+        setting_back: SettingBack,
         settling: Settling,
         window: Window,
         spool: Spool,
+        elsewhere: Elsewhere,
         share: int,
         metrics: Metrics,
+        log: Log,
+        now: Callable[[], float],
         steady: Callable[[], float],
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._dialler = dialler
-        self._limits = limits
-        self._profiles = profiles
+        self._dials = Dials(dialler, share=share)
+        self._connections = Connections(
+            limits, share=share, begin=self._begin, ended=self._feed_the_starved, metrics=metrics, steady=steady
+        )
+        self._pressure = Pressure(limits, Suspending(suspend, begin=self._begin, log=log, now=now), setting_back)
         self._settling = settling
         self._window = window
         self._spool = spool
-        self._carriage = Carriage(spool=spool, window=window, settling=settling)
-        self._share = share
+        self._elsewhere = elsewhere
         self._metrics = metrics
         self._steady = steady
         self._tasks = tasks
-        self._sites: dict[SiteKey, Site] = {}
+        self._sites = Sites(limiting, hops, sources, limits.breakers)
+        self.trouble = Trouble(
+            self._sites,
+            window=window,
+            settling=settling,
+            elsewhere=elsewhere,
+            pressure=self._pressure,
+            sources=sources,
+            limits=limits,
+            begin=self._begin,
+            steady=steady,
+        )
+        self._carriage = Carriage(
+            spool=spool, window=window, limits=limits, settling=settling, elsewhere=elsewhere, trouble=self.trouble
+        )
         self._starved: OrderedDict[SiteKey, None] = OrderedDict()  # sites that wait for this worker's share
         self._starved_in_trouble: OrderedDict[SiteKey, None] = OrderedDict()  # ... for the half that trouble may have
-        self._idle: dict[int, tuple[Site, Line]] = {}  # all idle connections, the one idle longest first
-        self._open = 0
-        self._open_to_trouble = 0
+        self._wanting = Wanting(self._connections, self._resume, steady=steady)
+        self._strangers = Strangers(self._resume, has_room=lambda: self._dials.has_room_for_strangers)
         self._starting = 0  # couriers that have not looked for a job yet, and will want a connection
         self._stopped = False
         self._cut = False
@@ -86,11 +106,11 @@ class Couriers:
     @property
     def sites(self) -> Mapping[SiteKey, Site]:
         """For `status`."""
-        return self._sites
+        return self._sites.by_key
 
     @property
     def at_work(self) -> int:
-        return sum(site.couriers for site in self._sites.values())
+        return sum(site.couriers for site in self.sites.values())
 
     async def finished(self) -> None:
         """No courier is at work and no connection is being closed."""
@@ -111,95 +131,118 @@ class Couriers:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def reconfigure(self, *, dialler: Dialler, profiles: Profiles) -> None:
-        """For connections and sites from now on; a known site keeps its governor's window and takes the new profile."""
-        self._dialler = dialler
-        self._profiles = profiles
-        for site, line in list(self._idle.values()):
-            self._close_idle(site, line)
-        for site in self._sites.values():
-            site.governor.profile = profiles.for_host(site.host)
+    def reconfigure(self, *, dialler: Dialler) -> None:
+        """For connections from now on."""
+        self._dials.dialler = dialler
+        self._connections.release_idle()
+        self.limit_sites()
 
-    def enqueue(self, job: Job, destination: Destination, hop: Hop) -> None:
-        """At the site it goes to, with the newest addresses that DNS gave."""
-        job.destination = destination
-        site = self._site(destination, hop)
-        site.add(job)
-        # Where a courier is at work the site is being probed, and this job waits for what comes of it.
-        if site.governor.retry_at > self._steady() and not site.couriers and not self._window.take_urge(job.domain):
-            self._park(site)
-        else:
+    def limit_sites(self) -> None:
+        """Their limits may be others; what waited for one asks again."""
+        self._sites.limit()
+        self._wanting.forget()
+        for site in self.sites.values():
+            self._resume(site)
+
+    def enqueue(self, job: Job, hop: Hop) -> None:
+        """At the site of its destination, which has the newest addresses that DNS gave."""
+        site = self._sites.of(job.destination, hop)
+        if self.trouble.holds(site, job):
+            site.add(job)
+            self.trouble.give_back(site)
+        elif not self.trouble.blocks(site, job):
+            site.add(job)
             self._pump(site)
 
-    def _site(self, destination: Destination, hop: Hop) -> Site:
-        site = self._sites.get((destination.site, hop))
-        if site is None:
-            host = destination.hosts[0].name
-            site = Site(destination.site, hop, host, Governor(self._profiles.for_host(host)))
-            self._sites[site.key] = site
-        return site
+    def suspend(self, suspensions: Mapping[str, Suspension]) -> bool:
+        """Those in force from now on, by site. What is under way is finished; what waits goes to another smarthost of
+        its route, or back to the disk until the site is resumed. Whether mail may go that could not before.
+        """
+        suspended, ended = self._sites.suspend(suspensions)
+        for site in suspended:
+            self._connections.release_some(site, len(site.idle))
+            self._dials.give_up(site)
+            self.trouble.turn_away(site)
+        for name in ended:
+            self._window.unpark(name)
+        return bool(ended)
+
+    def rest_sources(self) -> None:
+        """Some of our addresses may send no more: what waits to leave from them goes by others, or waits on disk."""
+        for site in self.trouble.turn_away_resting():
+            self._connections.release_some(site, len(site.idle))
+
+    def govern(self, name: str, allowance: Allowance, surplus: int) -> int:
+        """What the sites that are counted so may have from now on. surplus: connections of this worker's that are to
+        end; how many of them others have to end.
+        """
+        for site in sorted(self._sites.counted_as(name), key=attrgetter("connections"), reverse=True):
+            if surplus == 0 and site.governor.allowance == allowance:
+                continue
+            site.governor.allowance = allowance
+            surplus -= self._connections.release_some(site, surplus)
+            site.governor.surplus = min(surplus, site.couriers)
+            surplus -= site.governor.surplus
+            self._pump(site)
+        return surplus
 
     def take_waiting(self) -> list[Job]:
         """Every job that waits for a courier."""
-        return [job for site in self._sites.values() for job in site.take_all()]
+        return [*self._elsewhere.take(), *(job for site in self.sites.values() for job in site.take_all())]
 
     def stop(self) -> None:
         """No new couriers; idle connections are closed."""
         self._stopped = True
+        self._strangers.stop()
+        self._wanting.forget()
+        self._connections.stop()
         self.sweep()
 
     def sweep(self) -> None:
         """Close what has been idle too long or was closed by the other end; forget sites that nothing is known of."""
-        now = self._steady()
-        for site in list(self._sites.values()):
-            for line in [line for line in site.idle if self._is_over(site, line, now)]:
-                self._close_idle(site, line)
-            if site.is_unused and site.governor.retry_at + KEPT < now:
-                del self._sites[site.key]
+        self._connections.sweep()
+        self._sites.forget_unused(now=self._steady())
         self._feed_the_starved()
 
     def release_idle(self, name: str) -> None:
-        """Somebody waits for a connection to the site, here or at another worker."""
-        for site, line in list(self._idle.values()):
-            if site.name == name:
-                self._close_idle(site, line)
+        """Somebody waits for a connection to a site that is counted so, here or at another worker."""
+        self._connections.release_idle(name)
 
-    def _is_over(self, site: Site, line: Line, now: float) -> bool:
-        return self._stopped or not line.connection.usable or now - line.idle_since >= site.profile.idle
+    def open_another(self, name: str) -> None:
+        """There is a connection to a site that is counted so for this worker, which was refused one."""
+        self._wanting.offer(name)
 
     # Starting couriers.
 
     def _pump(self, site: Site) -> None:
         """A courier for each waiting job, as far as the governor allows."""
+        if site.suspension is not None:
+            self.trouble.turn_away(site)
         while site.waiting > site.starting and site.couriers < site.governor.connections:
-            if self._stopped or site.waits_for_limit:
+            if self._stopped or site.waits_for_limit or site.wants_less:
                 return
             site.couriers += 1
             site.starting += 1
             self._starting += 1
             self._begin(self._courier(site))
 
-    @property
-    def _room_for_trouble(self) -> int:
-        return max(1, self._share // 2) - self._open_to_trouble
-
     def _starve(self, site: Site) -> None:
         """It waits until connections end elsewhere."""
         site.waits_for_limit = True
-        held_by_trouble = site.in_trouble and self._open < self._share
+        held_by_trouble = site.in_trouble and not self._connections.is_full
         waiting = self._starved_in_trouble if held_by_trouble else self._starved
         waiting[site.key] = None
 
     def _feed_the_starved(self) -> None:
         """No more than can have a connection now: with thousands waiting, each end of one must not wake all others."""
-        self._feed(self._starved, self._share)
-        self._feed(self._starved_in_trouble, self._room_for_trouble)
+        self._feed(self._starved, self._connections.share)
+        self._feed(self._starved_in_trouble, self._dials.room_for_trouble)
 
     def _feed(self, starved: OrderedDict[SiteKey, None], most: int) -> None:
-        while starved and most > 0 and self._open - len(self._idle) + self._starting < self._share:
+        while starved and most > 0 and self._connections.busy + self._starting < self._connections.share:
             most -= 1
             key, _ = starved.popitem(last=False)
-            site = self._sites.get(key)
+            site = self.sites.get(key)
             if site is not None:
                 self._resume(site)
 
@@ -208,38 +251,16 @@ class Couriers:
         site.starting -= 1
         self._starting -= 1
         try:
-            while not self._stopped and (job := site.next()) is not None:
+            while not self._stopped and not site.wants_less and (job := site.next()) is not None:
                 line, go_on = await self._carry(site, job, line)
                 if not go_on:
                     break
         finally:
-            site.couriers -= 1
             if line is not None:
-                self._leave(site, line)
+                self._connections.leave(site, line)
+            site.left_by_courier(had_connection=line is not None)
         self._pump(site)
         self._feed_the_starved()
-
-    def _leave(self, site: Site, line: Line) -> None:
-        if line.connection.usable and not self._stopped and line.messages < site.profile.messages_per_connection:
-            line.idle_since = self._steady()
-            site.idle.append(line)
-            self._idle[id(line)] = (site, line)
-        else:
-            self._close(site, line)
-
-    def _close_idle(self, site: Site, line: Line) -> None:
-        site.idle.remove(line)
-        del self._idle[id(line)]
-        self._close(site, line)
-
-    def _close(self, site: Site, line: Line) -> None:
-        self._closed(site)
-        self._begin(line.connection.quit())
-
-    def _closed(self, site: Site) -> None:
-        self._open -= 1
-        self._limits.release(site.name)
-        self._metrics.connection_closed()
 
     # One job.
 
@@ -250,12 +271,21 @@ class Couriers:
         line = await self._connection(site, job, line)
         if line is None:
             return None, False
-        await self._pace(site)
-        if not await self._carriage.may_be_sent(site, job, line):
+        if not self._carriage.fits(site, job, line):
             return line, True
+        epoch = site.governor.allowance.epoch
+        if not await self._may_send(site, job):
+            return line, False
+        if not await self._carriage.is_intended(site, job):
+            return line, True
+        return await self._send(site, job, line, epoch)
+
+    async def _send(self, site: Site, job: Job, line: Line, epoch: int) -> tuple[Line | None, bool]:
+        """As `_carry`. epoch: of the allowance by which it is sent."""
         try:
             result = await self._carriage.transact(job, line)
         except (NotFound, MessageDamaged):
+            self._carriage.refund(site, job)
             self._window.forget(job.recipients)  # cancelled while it waited, or set aside for an operator to see
             return line, True
         except SpoolError as error:
@@ -265,133 +295,106 @@ class Couriers:
             if self._cut:  # or the worker breaks, and nothing can be settled any more
                 self._carriage.interrupted(site, job, line)
             raise
-        if self._is_worth_another_session(job, line, result):
-            self._close(site, line)
+        if self._dials.is_worth_another_session(site, job, line, result):
+            self._carriage.refund(site, job)
+            self._connections.close(site, line)
             site.put_back(job)
             return None, True
-        self._carriage.conclude(site, job, line, result)
-        return line, True
+        heard = unheard(result)
+        if heard and await self.trouble.unheard(site, job, line, heard, epoch=epoch):
+            self._carriage.refund(site, job)
+            await self._connections.quit(site, line)
+            return None, line.messages > 1
+        return line, await self._learn(site, job, line, result, epoch)
+
+    async def _learn(self, site: Site, job: Job, line: Line, result: TransactionResult, epoch: int) -> bool:
+        """Whether the site takes more."""
+        conclusion = self._carriage.conclude(site, job, line, result)
+        if not conclusion.takes_more:
+            self.trouble.refused(site)
+            return False
+        if unheard(result) is None:
+            await self._pressure.learn(site, line, result, conclusion.verdicts, epoch=epoch)
+        await self.trouble.judge(site, job, line, result, conclusion.verdicts)
+        return True
 
     async def _connection(self, site: Site, job: Job, at_hand: Line | None) -> Line | None:
         """The one at hand, an idle one or a new one; None when the job waits or was settled without one."""
+        if at_hand is not None and await self._wanting.hand_on(site, at_hand):
+            site.put_back(job)
+            return None
         if at_hand is not None and site.may_carry(job, at_hand):
             return at_hand
         if at_hand is not None:
-            self._leave(site, at_hand)
-        line = self._take_idle(site, job)
+            await self._connections.put_away(site, at_hand)
+        line = self._connections.take_idle(site, job)
         if line is not None:
             return line
-        if self._open >= self._share and self._idle:
-            self._close_idle(*next(iter(self._idle.values())))  # the one idle longest, at whatever site
-        if self._open >= self._share or (site.in_trouble and self._room_for_trouble <= 0):
+        if not self._strangers.admits(site, job.sharer):
+            site.put_back(job)
+            return None
+        await self._connections.make_room()
+        if self._connections.is_full or (site.in_trouble and self._dials.room_for_trouble <= 0):
             site.put_back(job)
             self._starve(site)
             return None
-        self._open += 1
-        if not await self._limits.acquire(site.name, maximum=site.profile.connections):
-            self._open -= 1
-            self.release_idle(site.name)  # those that are not for this job
+        counted_as = await self._connections.claim(site)
+        if not counted_as:
+            self.release_idle(site.counted_as)  # those that are not for this job
             site.put_back(job)
-            site.waits_for_limit = True
-            asyncio.get_running_loop().call_later(ASK_AGAIN, self._resume, site)
+            self._wanting.wait(site)
             return None
-        return await self._dial(site, job)
-
-    def _take_idle(self, site: Site, job: Job) -> Line | None:
-        """The one used last."""
-        for line in reversed(site.idle):
-            if site.may_carry(job, line):
-                site.idle.remove(line)
-                del self._idle[id(line)]
-                return line
-        return None
+        self._wanting.offer(site.counted_as)
+        return await self._dial(site, job, counted_as)
 
     def _resume(self, site: Site) -> None:
         site.waits_for_limit = False
         self._pump(site)
 
-    async def _dial(self, site: Site, job: Job) -> Line | None:
-        outcome = await self._session(site, job)
-        site.slow = outcome is None
+    async def _dial(self, site: Site, job: Job, counted_as: str) -> Line | None:
+        epoch = site.governor.allowance.epoch
+        outcome = await self._dials.open(site, job)
+        if site.suspension is None:
+            site.slow = outcome is None
+        self._strangers.dialled(site, gave_session=isinstance(outcome, Line))
         if isinstance(outcome, Line):
-            self._metrics.connection_opened()
+            self._connections.opened(outcome, counted_as)
             return outcome
-        self._open -= 1
-        self._limits.release(site.name)
+        if outcome is not None:
+            self._metrics.connect_failed(outcome.stage)
+            await self.trouble.unreached(site, job, outcome, epoch=epoch)
+        self._connections.give_up(site, counted_as)
         if outcome is None:
             site.put_back(job)
-            self._starve(site)
-        else:
-            self._metrics.connect_failed(outcome.stage)
-            self._unreached(site, job, outcome)
+            if site.suspension is None:
+                self._starve(site)
         return None
 
-    async def _session(self, site: Site, job: Job) -> Line | Unreached | None:
-        """None: there was none yet, and no room left for those that take long. Many hosts that say nothing must not
-        have all connections for as long as they may take.
+    async def _may_send(self, site: Site, job: Job) -> bool:
+        """Its turn has come: as pace and quota have it, and unless the site was suspended since the job was begun with.
+        Else it waits, or goes elsewhere.
         """
-        dialling = Dialling(site.in_trouble, asyncio.timeout(None))
-        self._open_to_trouble += dialling.in_trouble
-        slow = asyncio.get_running_loop().call_later(SLOW, self._has_become_slow, dialling)
-        try:
-            async with dialling.patience:
-                return await self._dialler.open(job.destination, site.hop, job.tried)
-        except TimeoutError:
-            return None
-        finally:
-            slow.cancel()
-            self._open_to_trouble -= dialling.in_trouble
-
-    def _has_become_slow(self, dialling: Dialling) -> None:
-        if dialling.in_trouble:
-            return
-        if self._room_for_trouble > 0:
-            dialling.in_trouble = True
-            self._open_to_trouble += 1
-        else:
-            dialling.patience.reschedule(asyncio.get_running_loop().time())
-
-    def _unreached(self, site: Site, job: Job, outcome: Unreached) -> None:
-        """The site is in trouble when none of its hosts gave a session; where one did and it broke, the job is put off
-        alone: what breaks one message's session need not break another's.
-        """
-        site.last_error = "; ".join((*job.tried.values(), outcome.detail))
-        self._settling.unreached(job, site.last_error, Where(mx=outcome.mx), reply=outcome.reply, site=site.name)
-        if job.tried:
-            site.governor.pushed_back()
-            return
-        site.governor.unreachable(now=self._steady())
-        self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
-        self._park(site)
-
-    def _park(self, site: Site) -> None:
-        """The site is in trouble: what waits for it goes back to the disk until it is probed."""
-        jobs = site.take_all()
-        for job in jobs:
-            self._window.park(job.domain, site.hop, site=site.name, until=site.governor.retry_at)
-        self._settling.give_back(jobs)
-
-    def _is_worth_another_session(self, job: Job, line: Line, result: TransactionResult) -> bool:
-        """Nothing is decided and nothing was sent: the other end had closed an idle connection, which costs the job
-        nothing, or the session broke, and another host may do better (RFC 5321 5.1).
-        """
-        if result.decided or result.dot_sent:
+        pause = await self._carriage.pause(site, job)
+        if pause > SOON:
+            site.next_turn_at = self._steady() + pause
+            site.put_back(job)
+            site.waits_for_limit = True
+            asyncio.get_running_loop().call_later(pause, self._resume, site)
             return False
-        if line.messages > 1 and result.mail is None:
-            return True
-        endpoint = line.connection.endpoint
-        job.tried[endpoint.address] = f"{endpoint}: {result.failure}"
-        return self._dialler.has_another(job.destination, job.tried)
-
-    async def _pace(self, site: Site) -> None:
-        if site.profile.messages_per_second:
-            wait = await self._limits.pace(site.name, per_second=site.profile.messages_per_second)
-            if wait > 0:
-                await asyncio.sleep(wait)
+        if pause > 0:
+            await asyncio.sleep(pause)
+        wait = await self._carriage.spend(site, job)
+        if wait:
+            self.trouble.spent(site, job, wait)
+        elif site.suspension is not None:
+            self._carriage.refund(site, job)
+            site.put_back(job)
+        return not wait and site.suspension is None
 
     def _unreadable(self, site: Site, job: Job, line: Line, error: SpoolError) -> None:
         """This message's content cannot be read now. The connection may have got a part of it, so it ends as well."""
         if self._spool.broken.is_set():
             raise error
-        self._close(site, line)
+        self._carriage.refund(site, job)
+        self._connections.close(site, line)
         self._settling.unreached(job, error.text, site=site.name)

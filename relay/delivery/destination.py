@@ -11,13 +11,16 @@ import ipaddress
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
-from relay.config.models import Address, Delivery
+from relay.config.models import Delivery
+from relay.config.values import Address
 from relay.delivery.dialling import refusal
+from relay.delivery.routing import Smarthost
 from relay.mail.address import AddressError, ascii_domain, is_literal
 from relay.mail.reply import Reply
-from relay.mail.site import site_name
-from relay.resolver import Failure, Found, MxHost, NoDomain, NoRecords, NullMx, Resolver
+from relay.mail.site import site_hosts, site_name
+from relay.resolver import AddressAnswer, Failure, Found, MxAnswer, MxHost, NoDomain, NoRecords, NullMx
 
 MOST_HOSTS = 20  # of a domain that are looked up: whoever owns it says how many there are
 
@@ -34,10 +37,16 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """site: the name limits belong to. hosts: best first."""
+    """site: the name limits belong to. hosts: those to try, best first. mx: the names of all that make the site."""
 
     site: str
     hosts: tuple[Host, ...]
+    mx: tuple[str, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Of all hosts, in the order to try."""
+        return tuple([address for host in self.hosts for address in host.addresses])
 
     @property
     def best(self) -> frozenset[str]:
@@ -79,10 +88,18 @@ class Machine:
     prefers_ipv6: bool
 
 
+class Names(Protocol):
+    """What is asked of DNS: a `Resolver`, but for a dry run. Names are A-labels."""
+
+    async def mx(self, domain: str) -> MxAnswer: ...
+
+    async def addresses(self, host: str) -> AddressAnswer: ...
+
+
 class Destinations:
     """Looks destinations up. Caching is the resolver's."""
 
-    def __init__(self, resolver: Resolver, settings: Delivery, machine: Callable[[], Machine], random: Random) -> None:
+    def __init__(self, resolver: Names, settings: Delivery, machine: Callable[[], Machine], random: Random) -> None:
         self._resolver = resolver
         self._settings = settings
         self._machine = machine
@@ -113,24 +130,26 @@ class Destinations:
             case Failure(text=text):
                 return Unresolved(text)
 
-    async def of_smarthost(self, host: str, port: int, *, login: str) -> Resolution:
-        """A host named by the operator: any address will do. Two logins at one host are two sites."""
-        site = f"{login}@{host}:{port}" if login else f"{host}:{port}"
+    async def of_smarthost(self, smarthost: Smarthost) -> Resolution:
+        """A host named by the operator: any address will do."""
+        host, port, site = smarthost.host, smarthost.port, smarthost.site
         try:
-            return Destination(site, (Host(host, (str(ipaddress.ip_address(host)),), port),))
+            return Destination(site, (Host(host, (str(ipaddress.ip_address(host)),), port),), site_hosts([host]))
         except ValueError:
             pass  # a name, not a literal
         answer = await self._resolver.addresses(host)
         if isinstance(answer, Found):
-            return Destination(site, (Host(host, self._ordered(answer.records), port),))
-        return Unresolved(answer.text if isinstance(answer, Failure) else f"{host}, named by a route, has no address")
+            return Destination(site, (Host(host, self._ordered(answer.records), port),), site_hosts([host]))
+        return Unresolved(
+            answer.text if isinstance(answer, Failure) else f"{host}, named in relay.toml, has no address"
+        )
 
     def _of_literal(self, domain: str) -> Resolution:
         address = literal_address(domain)
         reason = refusal(address, allowed=self._settings.allow_networks, own=self._machine().addresses)
         if reason:
             return Unresolved(reason)
-        return Destination(domain, (Host(str(address), (str(address),), self._settings.port),))
+        return Destination(domain, (Host(str(address), (str(address),), self._settings.port),), (str(address),))
 
     async def _of_hosts(self, domain: str, records: Sequence[MxHost], *, implicit: bool = False) -> Resolution:
         others = _without_ourselves(self._by_preference(records), self._machine().names)
@@ -146,7 +165,8 @@ class Destinations:
             )
         hosts, refused = self._dialable(found)
         if hosts:
-            return Destination(site_name([record.name for record in others]), hosts)
+            mx = site_hosts([record.name for record in others])
+            return Destination(site_name(mx), hosts, mx)
         names = ", ".join(record.name for record, _ in answers)
         return Unresolved("; ".join([*refused, *failed]) or f"no MX host of {domain} has an address ({names})")
 

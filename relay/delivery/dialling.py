@@ -9,7 +9,7 @@ has the last word.
 import ipaddress
 from collections.abc import Collection, Sequence
 
-from relay.config.models import Address, Network
+from relay.config.values import Address, Network
 
 _CGNAT = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052

@@ -8,8 +8,9 @@ bounced (RFC 5321 4.5.5).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
+
+from msgspec import Struct
 
 from relay.config.models import Retry
 from relay.mail.dsn import Action
@@ -17,22 +18,24 @@ from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
 from relay.mail.retry import Defer, Expire, decide
 from relay.mail.suppression import Strike, Suppression
-from relay.mail.verdict import Rules, Stage, Verdict, bad_domain, classify
+from relay.mail.verdict import Blame, Rules, Stage, Verdict, Via, bad_domain, classify
 from relay.smtpclient import TransactionResult
 from relay.spool import Outcome, QueuedRecipient
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
-    """mx: "host[address]:port". source: the local address. tls: as `Event.tls`."""
+class Where(Struct, frozen=True):
+    """mx: "host[address]:port". source: the local address. tls: as `Event.tls`. via: whose server it is. detour: what
+    this attempt met before, in words.
+    """
 
     mx: str = ""
     source: str = ""
     tls: str = ""
+    via: Via = Via.MX
+    detour: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """report: what the sender is told, None for nothing. status: the enhanced code of an end in our own words."""
 
     recipient: QueuedRecipient
@@ -41,6 +44,16 @@ class Judgement:
     suppression: Suppression | Strike | None = None
     verdict: Verdict | None = None
     status: str = ""
+
+    @property
+    def said(self) -> str:
+        """The reply, or why there was none."""
+        return self.outcome.event.reply or self.outcome.event.detail
+
+    @property
+    def is_of_our_account(self) -> bool:
+        """The smarthost takes nothing of ours for now."""
+        return self.verdict is not None and self.verdict.action == "account"
 
 
 NOWHERE = Where()
@@ -112,11 +125,14 @@ class Judge:
         self, recipient: QueuedRecipient, reply: Reply, where: Where, *, stage: Stage, recipients: int
     ) -> Judgement:
         """A 4xx or 5xx. recipients: those of the transaction."""
-        host = where.mx.partition("[")[0]
-        verdict = classify(reply, stage=stage, recipients=recipients, mx=host, rules=self._rules)
-        if verdict.permanent and verdict.action != "retry":
+        verdict = self.verdict(reply, where, stage=stage, recipients=recipients)
+        if verdict.permanent:
             return self._bounced(recipient, reply, where, verdict)
         return self._put_off(recipient, where, reply=str(reply), verdict=verdict)
+
+    def verdict(self, reply: Reply, where: Where, *, stage: Stage, recipients: int = 0) -> Verdict:
+        host = where.mx.partition("[")[0]
+        return classify(reply, stage=stage, recipients=recipients, mx=host, via=where.via, rules=self._rules)
 
     def impossible(self, recipient: QueuedRecipient, reply: Reply, where: Where) -> Judgement:
         """What we decided ourselves, in the words of a reply: nothing was asked of the server."""
@@ -265,8 +281,15 @@ class Judge:
             subject=message.subject,
             header_message_id=message.header_message_id,
             client=message.client,
-            detail=detail,
+            detail="; ".join(filter(None, (detail, where.detour))),
         )
+
+
+def another_may_take(judgement: Judgement) -> bool:
+    """Nothing was said of the recipient or the message, and nothing can have been taken."""
+    if judgement.outcome.event.kind in (Kind.DELIVERED, Kind.UNKNOWN):
+        return False
+    return judgement.verdict is None or judgement.verdict.blame in (Blame.SENDER, Blame.TRANSIENT)
 
 
 def _notify(recipient: QueuedRecipient) -> str:

@@ -1,54 +1,50 @@
 """delivery.scheduler: brings what is owed and due to the couriers, without holding the queue in memory.
 
 Fresh mail is handed over in memory after its commit. Everything else is read from the spool: one walk over the due
-index, oldest first, that never goes back (`Window` says why it need not), and a refill of each domain that had more
-than its share. What is read becomes jobs: recipients of one message in one domain, going one way. A job waits here
-while its domain is looked up, then at its site for a courier.
+index, oldest first, that never goes back (`Window` says why it need not), and a refill of each lane (a credential's
+mail for one domain) that had more than its share. What is read becomes jobs: recipients of one message in one domain,
+going one way. A job waits here while its domain is looked up, then at its site for a courier.
 
-Mail of a site in trouble is given back to the disk and its domain parked until the site is probed: no recipient's
-retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not: when its turn comes, or when
-the look through the queue that never ends comes by.
+Mail of a site that is in trouble or suspended is given back to the disk and its domain parked until the site is probed
+or resumed: no recipient's retry ladder is climbed for it. A recipient past its expiry ends here, attempted or not: when
+its turn comes, or when the look through the queue that never ends comes by.
 """
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from itertools import groupby
 
 from relay.config.models import Delivery, Retry
 from relay.delivery.courier import Couriers
-from relay.delivery.destination import Destination, Destinations, Resolution, Undeliverable, Unresolved
-from relay.delivery.routing import DIRECT, Discard, Hop, Routes, Smarthost, Traits, Way
+from relay.delivery.destination import (
+    NOWHERE_YET,
+    Destination,
+    Destinations,
+    Resolution,
+    Undeliverable,
+    Unresolved,
+)
+from relay.delivery.judging import Where
+from relay.delivery.looked_up import LookedUp
+from relay.delivery.lookups import LookupKey, Lookups
+from relay.delivery.on_disk import OnDisk
+from relay.delivery.routing import Discard, Hop, Routes, Smarthost, Traits
 from relay.delivery.settling import Settling, is_over
-from relay.delivery.site import Job, Site, SiteKey
-from relay.delivery.window import Claim, Window
+from relay.delivery.shares import Elsewhere, Shares
+from relay.delivery.site import Job, Site
+from relay.delivery.window import Claim, LaneKey, Window
+from relay.registry.suspensions import Suspension
 from relay.spool import Cursor, NewMessage, QueuedRecipient, QueueEntry
 from relay.spool.spool import FIRST, Spool
 
-LOOKUPS = 500  # domains looked up at once ...
-FIRST_LOOKUPS = 20  # ... and after a start: each that ends lets one more begin
 BATCH = 500
 TICK = 1.0
-RESOLVED_FOR = 60.0  # the resolver's cache knows the TTLs; this only spares it the question for every message
-RESOLVED_KEPT = 10_000
-
-LookupKey = tuple[Hop, str]  # the domain where its DNS is asked, "" where a route names the host
-
-
-@dataclass(slots=True)
-class Lookup:
-    """Jobs that wait for one answer."""
-
-    hop: Hop
-    domain: str
-    jobs: list[Job] = field(default_factory=list)
 
 
 class Scheduler:
-    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds, `steady` such
-    as never jump.
+    """One shard's. `tasks` owns every task begun here; `now` gives POSIX seconds, `steady` such as never jump.
+    look_every: seconds between two looks at a slice of the queue.
     """
 
     def __init__(
@@ -56,31 +52,34 @@ class Scheduler:
         *,
         spool: Spool,
         window: Window,
+        on_disk: OnDisk,
         wake: asyncio.Event,
         destinations: Destinations,
         routes: Callable[[], Routes],
         couriers: Couriers,
+        elsewhere: Elsewhere,
         settling: Settling,
         settings: Delivery,
         now: Callable[[], float],
         steady: Callable[[], float],
+        look_every: float,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._spool = spool
         self._destinations = destinations
         self._routes = routes
         self._couriers = couriers
+        self._elsewhere = elsewhere
+        self._shares = Shares(couriers.trouble.resumes_at)
         self._settling = settling
         self._settings = settings
         self._now = now
         self._steady = steady
-        self._tasks = tasks
+        self._look_every = look_every
         self.window = window
-        self._lookups: dict[LookupKey, Lookup] = {}
-        self._resolved: OrderedDict[LookupKey, tuple[Destination, float]] = OrderedDict()
-        self._unasked: deque[LookupKey] = deque()  # those of the lookups that wait for others to end
-        self._asked: set[asyncio.Task[None]] = set()
-        self._lookups_at_once = FIRST_LOOKUPS
+        self._on_disk = on_disk
+        self._lookups = Lookups(self._resolve, self._answered, tasks)
+        self._looked_up = LookedUp(steady)
         self._cursor: Cursor | None = None
         self._looked_to = FIRST
         self._next_look = 0.0
@@ -91,25 +90,50 @@ class Scheduler:
         """For all that is not under way: it goes where the new routes say, and is looked up again."""
         self._settings = settings
         self._destinations.reconfigure(settings)
-        self._resolved.clear()
-        jobs = self._couriers.take_waiting()
-        for lookup in self._lookups.values():
-            jobs += lookup.jobs
-            lookup.jobs = []
-        for job in jobs:
+        self._looked_up.forget_answers()
+        self._shares.forget()
+        self.window.unpark_all()
+        self._wake.set()
+        for job in self._couriers.take_waiting() + self._lookups.take_waiting():
             self._route(job)
 
     # What an operator asks.
 
-    def site_in_trouble(self, entry: QueueEntry) -> Site | None:
-        """What a recipient waits for that is due and not tried."""
-        key = self._parked(entry.recipient.domain, entry.sender, entry.credential, entry.stream)
+    def site_waited_for(self, entry: QueueEntry) -> Site | None:
+        """In trouble, suspended or behind a breaker: what a recipient waits for that is due and not tried."""
+        key = self._on_disk.waits_for(entry.recipient.domain, entry)
         return None if key is None else self._couriers.sites.get(key)
+
+    async def destination_of(self, entry: QueueEntry) -> tuple[Hop, Destination] | None:
+        """Where it goes and how, None where that is nowhere or DNS does not tell."""
+        found = await self.where(entry.recipient.domain, entry.sender, entry.credential, entry.stream)
+        if isinstance(found, Discard):
+            return None
+        hop, resolution = found
+        return (hop, resolution) if isinstance(resolution, Destination) else None
 
     def sites_of_domains(self) -> dict[str, str]:
         """As far as they are in memory."""
-        known = {domain: destination.site for (_, domain), (destination, _) in self._resolved.items() if domain}
+        known = {domain: destination.site for domain, destination in self._looked_up.by_domain.items()}
         return known | self.window.sites_in_trouble()
+
+    def last_destinations(self) -> list[Destination]:
+        """Where mail has gone lately."""
+        return list(self._looked_up.by_domain.values())
+
+    async def where(
+        self, domain: str, sender: str = "", credential: str = "", stream: str = ""
+    ) -> tuple[Hop, Resolution] | Discard:
+        """Where mail for a domain goes; "" where nothing is known of it that a route could match."""
+        way = self._routes().choose(Traits(domain, sender.rpartition("@")[2], credential, stream))
+        if isinstance(way, Discard):
+            return way
+        if way.is_direct:
+            resolution = await self._destinations.of_domain(domain)
+            destination = resolution if isinstance(resolution, Destination) else NOWHERE_YET
+            return self._shares.foremost(way, destination), resolution
+        hop = self._shares.foremost(way, NOWHERE_YET)
+        return hop, await self._resolve(hop if isinstance(hop, Smarthost) else domain)
 
     # What reception and the operator's verbs call.
 
@@ -117,32 +141,50 @@ class Scheduler:
         """May this message be handed over in memory after its commit?"""
         if self._stopped:
             return False
-        sender, recipients = message.envelope.sender, message.envelope.recipients
+        recipients = message.envelope.recipients
         domains = {recipient.domain for recipient in recipients}
-        return self.window.admits_fresh(domains, count=len(recipients)) and not any(
-            self._parked(domain, sender, message.credential, message.stream) for domain in domains
+        return self.window.admits_fresh(domains, message.credential, count=len(recipients)) and not any(
+            self._on_disk.waits_for(domain, message) for domain in domains
         )
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail, just committed; its claims are ours from here on."""
         self._dispatch(recipients)
 
-    def stored(self, domains: Iterable[str]) -> None:
-        """Recipients of these domains became due on disk behind the walk: reports, released mail, retries now."""
-        self.window.mark_all(domains)
+    def stored(self, message: NewMessage) -> None:
+        """Fresh mail that was not handed over is due on disk."""
+        self._on_disk.left((domain, message) for domain in {each.domain for each in message.envelope.recipients})
         self._wake.set()
 
-    def retry_now(self, domains: Iterable[str]) -> None:
-        """As `stored`, and a site in trouble is no reason to wait."""
-        for domain in domains:
-            self.window.urge(domain)
+    def released(self, lanes: Iterable[LaneKey]) -> None:
+        """Mail that was held is due again, behind the walk. It is read although a way of its domain is parked: it may
+        be another's, and nobody else would look for it before that ends.
+        """
+        for lane in lanes:
+            self.window.mark_more(*lane)
+        self._wake.set()
+
+    def retry_now(self, lanes: Iterable[LaneKey]) -> None:
+        """As `released`, and a site in trouble is no reason to wait."""
+        for lane in lanes:
+            self.window.urge(*lane)
+        self._wake.set()
+
+    def suspend(self, suspensions: Mapping[str, Suspension]) -> None:
+        """The sites that nothing is sent to from now on, by name, whatever was before."""
+        if self._couriers.suspend(suspensions):
+            self._wake.set()
+
+    def look_again(self) -> None:
+        """Mail may go that could not before, from one of our addresses."""
+        self.window.unpark_all()
         self._wake.set()
 
     def drop(self, claims: AbstractSet[Claim]) -> None:
         """An operator held or cancelled these: they are taken out of every line. What is under way ends by itself."""
         if not claims:
             return
-        for jobs in (lookup.jobs for lookup in self._lookups.values()):
+        for jobs in (self._elsewhere.jobs, *self._lookups.waiting()):
             self._drop_from(jobs, claims)
         for site in self._couriers.sites.values():
             jobs = site.take_all()
@@ -164,6 +206,8 @@ class Scheduler:
         await self._end_in_doubt()
         while not self._stopped:
             self._wake.clear()
+            for job in self._elsewhere.take():
+                self._route(job)
             await self._walk()
             await self._refill()
             await self._look_through()
@@ -181,8 +225,7 @@ class Scheduler:
         """Nothing new is begun; couriers finish what they carry."""
         self._stopped = True
         self._wake.set()
-        for task in self._asked:
-            task.cancel()
+        self._lookups.stop()
         self._couriers.stop()
 
     async def _pause(self) -> None:
@@ -203,47 +246,47 @@ class Scheduler:
             self._dispatch([row for row in rows if self._admit(row)])
 
     def _admit(self, row: QueuedRecipient) -> bool:
+        lane = _lane(row)
         if self._is_claimed(row) or self._waits_for_its_site(row):
             return False
-        if self.window.admits(row.recipient.domain):
+        if self.window.admits(*lane):
             return True
-        self.window.mark_more(row.recipient.domain)
+        self.window.mark_more(*lane)
         return False
 
     def _is_claimed(self, row: QueuedRecipient) -> bool:
         return self.window.is_claimed((row.message.id, row.position))
 
     def _waits_for_its_site(self, row: QueuedRecipient) -> bool:
-        message = row.message
-        return self._parked(row.recipient.domain, message.sender, message.credential, message.stream) is not None
-
-    def _parked(self, domain: str, sender: str, credential: str, stream: str) -> SiteKey | None:
-        """The site in trouble that it waits for."""
-        parked = self.window.parked(domain, now=self._steady())
-        if not parked:
-            return None
-        way = self._way(domain, sender, credential, stream)
-        if isinstance(way, Discard) or way not in parked:
-            return None
-        return (parked[way].site, way)
+        """Then its lane is read again when the site is tried."""
+        if self._on_disk.waits_for(row.recipient.domain, row.message) is None:
+            return False
+        self.window.mark_waiting(*_lane(row))
+        return True
 
     async def _refill(self) -> None:
-        for domain in self.window.readable(now=self._steady(), limit=BATCH):
+        for lane in self.window.readable(now=self._steady(), limit=BATCH):
+            room = min(self.window.room_for(*lane), self.window.free)
             if self._stopped or self.window.free <= 0:
                 return
-            after, limit = self.window.next_page(domain), self.window.per_domain
-            rows = await self._spool.due_in(domain, after=after, until=self._now(), limit=limit)
-            self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
-            self.window.page_read(domain, last=rows[-1].cursor if rows else None)
+            if room > 0:
+                await self._read_page(lane, limit=room)
+
+    async def _read_page(self, lane: LaneKey, *, limit: int) -> None:
+        domain, credential = lane
+        after = self.window.next_page(*lane)
+        rows, last = await self._spool.due_in(domain, credential, after=after, until=self._now(), limit=limit)
+        self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
+        self.window.page_read(*lane, last=last)
 
     async def _look_through(self) -> None:
-        """Once a tick a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the window.
-        What has expired ends. What is due later than any wait that is meant was put off by a clock that has been set
-        back since, and is due now.
+        """Again and again a slice of the queue is looked at, whatever it waits for: a site in trouble, a turn, the
+        window. What has expired ends. What is due later than any wait that is meant was put off by a clock that has
+        been set back since, and is due now.
         """
         if self._steady() < self._next_look:
             return
-        self._next_look = self._steady() + TICK
+        self._next_look = self._steady() + self._look_every
         now = self._now()
         found, self._looked_to = await self._spool.out_of_time(
             after=self._looked_to, expired_at=now, due_after=now + longest_wait(self._settings.retry), limit=BATCH
@@ -256,7 +299,7 @@ class Scheduler:
         self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
         free = [row for row in over if not self._is_claimed(row)]
         for row in free:
-            self.window.claim(row.recipient.domain, (row.message.id, row.position))
+            self.window.claim(*_lane(row), (row.message.id, row.position))
         for _, rows in groupby(free, key=lambda row: row.message.id):
             ending = list(rows)
             self._settling.expired(ending[0].message, ending)
@@ -265,75 +308,58 @@ class Scheduler:
 
     def _dispatch(self, recipients: Sequence[QueuedRecipient]) -> None:
         for recipient in recipients:
-            self.window.claim(recipient.recipient.domain, (recipient.message.id, recipient.position))
+            self.window.claim(*_lane(recipient), (recipient.message.id, recipient.position))
         for job in _jobs(recipients, most=self._settings.recipients):
             self._route(job)
 
     def _route(self, job: Job) -> None:
         if not self._settling.end_expired(job):
             return
-        message = job.message
-        way = self._way(job.domain, message.sender, message.credential, message.stream)
+        way = self._on_disk.way(job.domain, job.message)
         if isinstance(way, Discard):
             self._settling.discarded(job)
             return
-        key = (way, job.domain if way is DIRECT else "")
-        known = self._resolved.get(key)
-        if known is not None and known[1] > self._steady():
-            self._couriers.enqueue(job, known[0], way)
-            return
-        self._look_up(key, way, job)
+        job.way = way
+        key = self._key(job)
+        known = self._looked_up.answer(key)
+        if known is not None:
+            self._enqueue(job, known, key)
+        else:
+            self._lookups.add(key, job)
 
-    def _way(self, domain: str, sender: str, credential: str, stream: str) -> Way:
-        return self._routes().choose(Traits(domain, sender.rpartition("@")[2], credential, stream))
+    def _key(self, job: Job) -> LookupKey:
+        """Whom to ask. Through which smarthost it goes is chosen before, from which of our addresses after that."""
+        hop = job.domain if job.way.is_direct else self._shares.choose(job.way, job)
+        return hop if isinstance(hop, Smarthost) else job.domain
 
-    def _look_up(self, key: LookupKey, hop: Hop, job: Job) -> None:
-        lookup = self._lookups.get(key)
-        if lookup is None:
-            lookup = self._lookups[key] = Lookup(hop, job.domain)
-            self._unasked.append(key)
-            self._ask()
-        lookup.jobs.append(job)
+    def _enqueue(self, job: Job, destination: Destination, key: LookupKey) -> None:
+        self._looked_up.note(job.domain, destination)
+        job.destination = destination
+        hop = key if isinstance(key, Smarthost) else self._shares.choose(job.way, job, destination.site)
+        self._couriers.enqueue(job, hop)
 
-    def _ask(self) -> None:
-        """All that is begun goes on in step: with thousands begun at a start, the first mail would leave after them."""
-        while self._unasked and len(self._asked) < self._lookups_at_once and not self._stopped:
-            key = self._unasked.popleft()
-            task = self._tasks.create_task(self._answer(key, self._lookups[key]))
-            self._asked.add(task)
-            task.add_done_callback(self._asked_one)
+    async def _resolve(self, key: LookupKey) -> Resolution:
+        if isinstance(key, Smarthost):
+            return await self._destinations.of_smarthost(key)
+        return await self._destinations.of_domain(key)
 
-    def _asked_one(self, task: asyncio.Task[None]) -> None:
-        self._asked.discard(task)
-        self._lookups_at_once = min(LOOKUPS, self._lookups_at_once + 1)
-        if not task.cancelled():
-            self._ask()
-
-    async def _answer(self, key: LookupKey, lookup: Lookup) -> None:
-        resolution = await self._resolve(lookup)
-        del self._lookups[key]
+    def _answered(self, key: LookupKey, resolution: Resolution, jobs: Sequence[Job]) -> None:
         match resolution:
             case Destination():
-                self._remember(key, resolution)
-                for job in lookup.jobs:
-                    self._couriers.enqueue(job, resolution, lookup.hop)
+                self._looked_up.remember(key, resolution)
+                for job in jobs:
+                    self._enqueue(job, resolution, key)
             case Undeliverable():
-                for job in lookup.jobs:
+                for job in jobs:
                     self._settling.undeliverable(job, resolution)
             case Unresolved(detail=detail):
-                for job in lookup.jobs:
-                    self._settling.unreached(job, detail)
+                for job in jobs:
+                    if not (isinstance(key, Smarthost) and self._elsewhere.pass_on(job, key, detail)):
+                        self._settling.unreached(job, detail, Where(detour=job.detour))
 
-    async def _resolve(self, lookup: Lookup) -> Resolution:
-        if isinstance(lookup.hop, Smarthost):
-            return await self._destinations.of_smarthost(lookup.hop.host, lookup.hop.port, login=lookup.hop.login)
-        return await self._destinations.of_domain(lookup.domain)
 
-    def _remember(self, key: LookupKey, destination: Destination) -> None:
-        self._resolved[key] = (destination, self._steady() + RESOLVED_FOR)
-        self._resolved.move_to_end(key)
-        if len(self._resolved) > RESOLVED_KEPT:
-            self._resolved.popitem(last=False)
+def _lane(row: QueuedRecipient) -> LaneKey:
+    return row.recipient.domain, row.message.credential
 
 
 def longest_wait(retry: Retry) -> float:

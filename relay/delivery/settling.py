@@ -9,10 +9,13 @@ the claims stay, so nothing is sent twice meanwhile; any other error of it ends 
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from relay.delivery.destination import Undeliverable
 from relay.delivery.judging import NOWHERE, Judge, Judgement, Where
+from relay.delivery.on_disk import OnDisk, Sent
+from relay.delivery.outcomes import SiteOutcomes
 from relay.delivery.site import Job
 from relay.delivery.window import Window
 from relay.errors import NotFound, SpoolFull
@@ -21,7 +24,7 @@ from relay.mail.dsn import Action, Told
 from relay.mail.event import Event, Kind
 from relay.mail.reply import Reply
 from relay.metrics import Metrics
-from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settlement
+from relay.spool import NewMessage, QueuedMessage, QueuedRecipient, Settled, Settlement
 from relay.spool.spool import Spool
 
 SENTENCES = {
@@ -42,13 +45,16 @@ class Reports(Protocol):
 
 
 class Settling:
-    """One shard's. `pending` counts what is not yet on disk; `wake` wakes the scheduler."""
+    """One shard's. `pending` counts what is not yet on disk; `wake` wakes the scheduler. outcomes: by site, of all that
+    is.
+    """
 
     def __init__(
         self,
         *,
         spool: Spool,
         window: Window,
+        on_disk: OnDisk,
         wake: asyncio.Event,
         judge: Judge,
         reports: Reports,
@@ -58,11 +64,13 @@ class Settling:
         tasks: asyncio.TaskGroup,
     ) -> None:
         self.judge = judge
+        self.outcomes = SiteOutcomes()
         self.pending = 0
         self.idle = asyncio.Event()
         self.idle.set()
         self._spool = spool
         self._window = window
+        self._on_disk = on_disk
         self._wake = wake
         self._reporting = reports
         self._metrics = metrics
@@ -115,13 +123,19 @@ class Settling:
 
     def settle(self, message: QueuedMessage, judgements: Sequence[Judgement], *, site: str = "") -> None:
         """Writes it with the next group; returns at once."""
-        if judgements:
-            self._begin(self._settle(message, judgements, site))
+        if any(each.report is not None for each in judgements):
+            self._begin(self._report_and_settle(message, judgements, site))
+        elif judgements:
+            self._pend()
+            self._write(message, judgements, (), site)
 
     def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._pend()
+        self._tasks.create_task(work)
+
+    def _pend(self) -> None:
         self.pending += 1
         self.idle.clear()
-        self._tasks.create_task(work)
 
     def _end(self, recipients: Sequence[QueuedRecipient]) -> None:
         self.pending -= 1
@@ -132,28 +146,66 @@ class Settling:
     async def _give_back(self, recipients: Sequence[QueuedRecipient]) -> None:
         await self._spool.give_back(recipients)
         self._end(recipients)
-        self._window.mark_all({each.recipient.domain for each in recipients})
+        self._on_disk.left((each.recipient.domain, each.message) for each in recipients)
 
-    async def _settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
-        reports = await self._reports_owed(message, judgements)
+    async def _report_and_settle(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
+        self._write(message, judgements, await self._reports_owed(message, judgements), site)
+
+    def _write(
+        self, message: QueuedMessage, judgements: Sequence[Judgement], reports: tuple[NewMessage, ...], site: str
+    ) -> None:
         settlement = Settlement(
             message_id=message.id,
-            outcomes=tuple(each.outcome for each in judgements),
+            outcomes=tuple([each.outcome for each in judgements]),
             reports=reports,
-            suppressions=tuple(each.suppression for each in judgements if each.suppression is not None),
+            suppressions=tuple([each.suppression for each in judgements if each.suppression is not None]),
         )
-        settled = await self._spool.settle(settlement)
-        self._end([each.recipient for each in judgements])
-        self._count(message, [each for each in judgements if each.outcome.position not in settled.missing], site)
-        self._announce(judgements, reports)
-        await self._record_delivered([each for each in judgements if each.outcome.position in settled.missing])
+        future = self._spool.settle(settlement)
+        future.add_done_callback(partial(self._written, message, judgements, reports, site))
 
-    async def _record_delivered(self, gone: Sequence[Judgement]) -> None:
+    def _written(
+        self,
+        message: QueuedMessage,
+        judgements: Sequence[Judgement],
+        reports: tuple[NewMessage, ...],
+        site: str,
+        future: "asyncio.Future[Settled]",
+    ) -> None:
+        error = future.exception()
+        if error is not None:
+            if not self._spool.broken.is_set():  # or that ends the worker
+                self._tasks.create_task(_raise(error))
+            return
+        try:
+            self._conclude(message, judgements, reports, site, missing=future.result().missing)
+        except Exception as bug:  # noqa: BLE001 - a callback's is told to nobody, a task's ends the worker
+            self._tasks.create_task(_raise(bug))
+
+    def _conclude(
+        self,
+        message: QueuedMessage,
+        judgements: Sequence[Judgement],
+        reports: tuple[NewMessage, ...],
+        site: str,
+        *,
+        missing: Sequence[int],
+    ) -> None:
+        self._end([each.recipient for each in judgements])
+        met = [each for each in judgements if each.outcome.position not in missing] if missing else judgements
+        self._count(message, met, site)
+        self._announce(judgements, reports)
+        if missing:
+            self._record_delivered([each for each in judgements if each.outcome.position in missing])
+
+    def _record_delivered(self, gone: Sequence[Judgement]) -> None:
         """Cancelled while it was being sent, and the server took it: the journal says so, whatever was wanted."""
         events = [each.outcome.event for each in gone if each.outcome.event.kind is Kind.DELIVERED]
         if events:
-            with contextlib.suppress(SpoolFull):  # nothing is owed any more; not worth waiting for room
-                await self._spool.record(events)
+            self._tasks.create_task(self._record(events))
+
+    async def _record(self, events: Sequence[Event]) -> None:
+        with contextlib.suppress(SpoolFull):  # nothing is owed any more; not worth waiting for room
+            await self._spool.record(events)
 
     async def _reports_owed(self, message: QueuedMessage, judgements: Sequence[Judgement]) -> tuple[NewMessage, ...]:
         try:
@@ -171,10 +223,14 @@ class Settling:
         return tuple(reports)
 
     def _count(self, message: QueuedMessage, judgements: Sequence[Judgement], site: str) -> None:
-        seconds = self._now() - message.accepted_at
+        now = self._now()
+        seconds = now - message.accepted_at
+        if judgements:
+            self._metrics.settled(commit_seconds=now - judgements[0].outcome.event.at)
         for judgement in judgements:
             event = judgement.outcome.event
             self._metrics.outcome(event.kind, site=site, verdict=event.verdict, seconds=seconds)
+            self.outcomes.note(site, event.kind, final=judgement.outcome.final)
             self._tell(event, site=site, seconds=seconds)
 
     def _tell(self, event: Event, *, site: str, seconds: float) -> None:
@@ -195,16 +251,21 @@ class Settling:
 
     def _announce(self, judgements: Sequence[Judgement], reports: Sequence[NewMessage]) -> None:
         """What became due on disk at a time the walk may have passed: reports, and waits shorter than the commit."""
-        behind = {each.domain for report in reports for each in report.envelope.recipients}
+        waiting = [each for each in judgements if not each.outcome.final]
+        if not (reports or waiting):
+            return
         now = self._now()
-        behind |= {
-            each.recipient.recipient.domain
-            for each in judgements
-            if not each.outcome.final and each.outcome.due_at <= now
-        }
+        early = [each.recipient for each in waiting if each.outcome.due_at <= now]
+        behind: list[tuple[str, Sent]] = [(each.recipient.domain, each.message) for each in early]
+        behind += [(each.domain, report) for report in reports for each in report.envelope.recipients]
         if behind:
-            self._window.mark_all(behind)
+            self._on_disk.left(behind)
             self._wake.set()
+
+
+async def _raise(error: BaseException) -> None:
+    """In a task of the worker's, which ends with it."""
+    raise error
 
 
 def _told(judgement: Judgement) -> Told:

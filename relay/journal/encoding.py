@@ -6,8 +6,6 @@ the few values a search asks for, spelled so that equal things are equal text.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
-from operator import attrgetter
 
 import msgspec
 
@@ -19,9 +17,8 @@ SEGMENT_BITS = 13
 Value = str | int | float | bytes
 
 COLUMNS = "id, segment, sequence, at, kind, message, sender, recipient, credential, header_message_id, event"
-_values = attrgetter(*(field.name for field in fields(Event)))
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list).decode
+_decode = msgspec.msgpack.Decoder(Event).decode
 
 
 def row(number: int, sequence: int, event: Event) -> tuple[Value, ...]:
@@ -29,16 +26,15 @@ def row(number: int, sequence: int, event: Event) -> tuple[Value, ...]:
     return (
         *(number, number >> SEGMENT_BITS, sequence, event.at, event.kind.value, event.message),
         *(address_key(event.sender), address_key(event.recipient), event.credential),
-        *(bare(event.header_message_id) if event.kind is Kind.ACCEPTED else "", _encode(_values(event))),
+        *(bare(event.header_message_id) if event.kind is Kind.ACCEPTED else "", _encode(event)),
     )
 
 
 def decode(octets: bytes) -> Event:
     """Raises ValueError for what is no event."""
     try:
-        at, kind, *rest = _decode(octets)
-        return Event(at, Kind(kind), *rest)
-    except (msgspec.DecodeError, TypeError) as error:
+        return _decode(octets)
+    except msgspec.DecodeError as error:
         raise ValueError(f"it is no event: {error}") from error
 
 

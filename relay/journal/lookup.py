@@ -8,8 +8,9 @@ Newest first means by time, and among equal times as they were recorded. Where t
 more than a segment apart may come in the order in which they were recorded instead.
 """
 
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 
 from relay.journal.encoding import SEGMENT_BITS, address_key, bare, decode, key_range
@@ -41,6 +42,16 @@ _QUESTIONS = MappingProxyType(
 _MESSAGES = (
     "SELECT DISTINCT message FROM event INDEXED BY event_header"
     " WHERE segment = :segment AND header_message_id <> '' AND header_message_id = :header"
+)
+# All in one row: SQLite gives up the interpreter for each, and on a busy loop it may take 5 ms to have it back. EXISTS
+# ends with the first event found, of the newest segment that has one, however much mail a recipient gets.
+_KNOWN = (
+    "WITH RECURSIVE newest(number) AS"
+    " (SELECT max(id) >> :bits FROM event UNION ALL SELECT number - 1 FROM newest WHERE number > 0)"
+    " SELECT json_group_array(value) FROM json_each(:recipients) WHERE EXISTS"
+    " (SELECT 1 FROM newest CROSS JOIN event INDEXED BY event_recipient"
+    " WHERE segment = number AND recipient <> '' AND recipient = value"
+    " AND credential = :credential AND kind IN ('accepted', 'suppressed'))"
 )
 _STORY = "SELECT event FROM event INDEXED BY event_message WHERE message = ? ORDER BY id"
 _ENDLESS = 1e18
@@ -75,6 +86,21 @@ def messages_of(connection: sqlite3.Connection, header_message_id: str) -> set[s
 def story(connection: sqlite3.Connection, message: str) -> list[Event]:
     """All of a message's events, as they happened."""
     return [decode(octets) for (octets,) in connection.execute(_STORY, (message,))]
+
+
+def known(connection: sqlite3.Connection, credential: str, recipients: Iterable[str]) -> set[str]:
+    """Those of `recipients`, as `address_key` writes them, that this credential has sent to: their mail was accepted,
+    if only to find them suppressed.
+    """
+    values = {"bits": SEGMENT_BITS, "credential": credential, "recipients": json.dumps(list(recipients))}
+    ((found,),) = connection.execute(_KNOWN, values)
+    return set(json.loads(found))
+
+
+def known_pending(pending: Iterable[Event], credential: str) -> set[str]:
+    """Whom `known` would find, of events in memory."""
+    arrivals = (Kind.ACCEPTED, Kind.SUPPRESSED)
+    return {address_key(each.recipient) for each in pending if each.credential == credential and each.kind in arrivals}
 
 
 def matches(event: Event, query: Query) -> bool:

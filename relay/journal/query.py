@@ -1,4 +1,4 @@
-"""journal.query: what a search asks for and what it finds, as values."""
+"""journal.query: what is asked of the journal and what is found, as values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,4 +32,12 @@ class Found:
     """events: as asked for. unreadable: day files that could not be searched, by path, with what is wrong with each."""
 
     events: tuple[Event, ...]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTime:
+    """recipients: those that the journal knows no mail to. unreadable: as in `Found`; what they tell is not known."""
+
+    recipients: frozenset[str]
     unreadable: Mapping[str, str] = field(default_factory=dict)

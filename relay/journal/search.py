@@ -1,8 +1,8 @@
 """journal.search: finding events in all shards and days, and in what has not been moved there yet.
 
 Works beside running workers and with nobody running: files are opened read-only, one after the other, the newest day
-first. A file that cannot be read, or that a newer relay wrote, is named in the result, and the rest is searched all
-the same.
+first. What cannot be read, or was written by a newer relay, is named in the result, and the rest is searched all the
+same.
 
 Events still in the shards are given by the caller as `pending`, who must have read them before calling: then an event
 that is moved meanwhile is found in the journal, and one found in both is told once. They are kept in the order they
@@ -10,7 +10,8 @@ are given.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import TypeVar
 from relay.errors import RelayError
 from relay.journal import lookup
 from relay.journal.dayfile import day_at, day_files, reading, set_aside
-from relay.journal.query import Found, Query
+from relay.journal.encoding import address_key
+from relay.journal.failure import translated
+from relay.journal.query import FirstTime, Found, Query
 from relay.mail import queue_id
 from relay.mail.event import Event
 
@@ -43,6 +46,12 @@ class Search:
         """
         return await asyncio.to_thread(self._show, message, pending)
 
+    async def first_time(
+        self, credential: str, recipients: Collection[str], *, pending: Sequence[Event] = ()
+    ) -> FirstTime:
+        """Those of `recipients` that this credential has not sent to, as far back as the journal goes."""
+        return await asyncio.to_thread(self._first_time, credential, recipients, pending)
+
     def _search(self, query: Query, pending: Sequence[Event]) -> Found:
         scan = _Scan(self._spool)
         if query.message and not queue_id.is_valid(query.message):
@@ -64,6 +73,14 @@ class Search:
             events = [event for each in messages for event in _story(scan, each, pending)]
         return Found(tuple(events), scan.unreadable)
 
+    def _first_time(self, credential: str, recipients: Collection[str], pending: Sequence[Event]) -> FirstTime:
+        scan = _Scan(self._spool)
+        missing = {address_key(each) for each in recipients} - lookup.known_pending(pending, credential)
+        with closing(scan.ask(lambda connection: lookup.known(connection, credential, missing))) as answers:
+            while missing and (known := next(answers, None)) is not None:
+                missing -= known
+        return FirstTime(frozenset(each for each in recipients if address_key(each) in missing), scan.unreadable)
+
     def _messages(self, scan: "_Scan", header: str, pending: Sequence[Event]) -> set[str]:
         """Queue ids of the messages with this Message-ID."""
         known = {event.message for event in pending if lookup.has_header(event, header)}
@@ -79,7 +96,7 @@ class _Scan:
     spool: Path
     unreadable: dict[str, str] = field(default_factory=dict)
 
-    def ask(self, question: Callable[[Connection], T], *, day: date | None = None) -> Iterator[T]:
+    def ask(self, question: Callable[[Connection], T], *, day: date | None = None) -> Generator[T, None, None]:
         """The answer of each file, the newest day first; of one day's files only when `day` is given."""
         for path in self._paths(day):
             try:
@@ -92,9 +109,16 @@ class _Scan:
     def _paths(self, wanted: date | None) -> list[Path]:
         found: list[tuple[date, Path]] = []
         for shard in sorted(self.spool.glob("shard-*")):
-            found.extend(day_files(shard).items())
-            self.unreadable.update((str(path), "it was damaged and has been set aside") for path in set_aside(shard))
+            try:
+                found.extend(self._days_of(shard))
+            except RelayError as error:
+                self.unreadable[str(shard)] = str(error)
         return [path for day, path in sorted(found, reverse=True) if wanted in (None, day)]
+
+    def _days_of(self, shard: Path) -> list[tuple[date, Path]]:
+        with translated(shard):
+            self.unreadable.update((str(path), "it was damaged and has been set aside") for path in set_aside(shard))
+            return list(day_files(shard).items())
 
 
 class _Newest:

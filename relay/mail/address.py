@@ -57,8 +57,10 @@ def parse(text: str) -> str:
 def parse_path(argument: bytes) -> tuple[str, bytes]:
     """b"<a@b> SIZE=1" → ("a@b", b"SIZE=1"); "<>" gives "". Spaces before "<" are tolerated. Raises AddressError."""
     match = _PLAIN_PATH.fullmatch(argument)
-    if match is not None and match.end(1) - match.start(1) <= _SHORT:
-        return f"{match[2].decode()}@{match[3].decode().lower()}", (match[4] or b"").rstrip(b" ")
+    if match is not None:
+        address, local, domain, rest = match.groups(b"")
+        if len(address) <= _SHORT:
+            return f"{local.decode()}@{domain.decode().lower()}", rest.rstrip(b" ")
     return _parse_path_carefully(argument)
 
 

@@ -4,13 +4,12 @@ An address is a `str` exactly as the client gave it, the domain lower-cased, wit
 reverse-path is "". `mail.address` makes and compares them. Times are POSIX seconds (float, UTC).
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 NULL_SENDER = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(Struct, frozen=True):
     """One address of one message: the unit of delivery.
 
     notify: the NOTIFY parameter as given, upper-case, "" when absent ("NEVER" or a comma list of
@@ -26,8 +25,7 @@ class Recipient:
         return self.address.rpartition("@")[2]
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True):
     """What MAIL and RCPT said.
 
     ret: "FULL", "HDRS" or "". envid: still xtext, "" when absent. body: "7BIT" or "8BITMIME" (found in the content,

@@ -11,7 +11,8 @@ bad value, 555 5.5.4 for a parameter not offered, 553 5.6.7 for a UTF-8 address 
 import re
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from relay.mail.address import AddressError, parse_path
 from relay.mail.envelope import Recipient
@@ -25,7 +26,7 @@ _XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})++")  # RFC 3461 4; UTF-8 in
 _UNITEXT = re.compile(rb"(?:[!-*,-<>-~\x80-\xff]|\+[0-9A-F]{2})++")  # RFC 6533 3, utf-8-addr-unitext
 _VALUE = re.compile(rb"[!-<>-~\x80-\xff]++")  # RFC 5321 4.1.2, esmtp-value; RFC 6531 3.3
 _PARAMETER = re.compile(rb"[A-Za-z0-9][A-Za-z0-9-]*+(?:=[!-<>-~\x80-\xff]++)?")  # esmtp-param
-_POSTMASTER = re.compile(rb"\A( *+<postmaster)>", re.IGNORECASE)
+_POSTMASTER = re.compile(rb" *+<postmaster>", re.IGNORECASE)
 _OF_MAIL = frozenset({b"SIZE", b"BODY", b"SMTPUTF8", b"RET", b"ENVID", b"AUTH"})
 _OF_RCPT = frozenset({b"NOTIFY", b"ORCPT"})
 _BODY = {b"7BIT": "7BIT", b"8BITMIME": "8BITMIME"}
@@ -42,8 +43,7 @@ class SyntaxRefused(ValueError):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class MailCommand:
+class MailCommand(Struct, frozen=True):
     """size: octets as declared. body: "7BIT", "8BITMIME" or "". ret: "FULL", "HDRS" or "". envid: xtext or ""."""
 
     sender: str
@@ -52,11 +52,6 @@ class MailCommand:
     smtputf8: bool = False
     ret: str = ""
     envid: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RcptCommand:
-    recipient: Recipient
 
 
 def parse_mail(argument: bytes) -> MailCommand:
@@ -83,12 +78,12 @@ def parse_mail(argument: bytes) -> MailCommand:
     )
 
 
-def parse_rcpt(argument: bytes, *, smtputf8: bool, home: str = "") -> RcptCommand:
+def parse_rcpt(argument: bytes, *, smtputf8: bool, home: str = "") -> Recipient:
     """What follows "RCPT TO:". smtputf8: MAIL said SMTPUTF8. home: the domain whose postmaster <Postmaster> is, the one
     recipient that has no domain (RFC 5321 4.1.1.3, 4.5.1). Raises SyntaxRefused.
     """
     try:
-        address, rest = parse_path(_POSTMASTER.sub(rb"\1@%b>" % home.encode(), argument) if home else argument)
+        address, rest = parse_path(_with_domain(argument, home) if home and _POSTMASTER.match(argument) else argument)
     except AddressError as error:
         raise _refused(501, "5.1.3", f"Recipient: {error}") from None
     if not address:
@@ -96,11 +91,16 @@ def parse_rcpt(argument: bytes, *, smtputf8: bool, home: str = "") -> RcptComman
     if not smtputf8 and not address.isascii():
         raise _refused(553, "5.6.7", "Recipient: a UTF-8 address needs SMTPUTF8 on MAIL")
     if not rest:
-        return RcptCommand(Recipient(address))
+        return Recipient(address)
     parameters = _parameters(rest, known=_OF_RCPT)
     notify = _notify(parameters[b"NOTIFY"]) if b"NOTIFY" in parameters else ""
     orcpt = _orcpt(parameters[b"ORCPT"], smtputf8=smtputf8) if b"ORCPT" in parameters else ""
-    return RcptCommand(Recipient(address, notify, orcpt))
+    return Recipient(address, notify, orcpt)
+
+
+def _with_domain(argument: bytes, home: str) -> bytes:
+    """<Postmaster> as an address."""
+    return argument.replace(b">", b"@%b>" % home.encode(), 1)
 
 
 def _parameters(rest: bytes, *, known: AbstractSet[bytes]) -> dict[bytes, bytes]:

@@ -4,8 +4,9 @@ One event per fact and recipient. `accepted` and `rejected` speak of a whole tra
 one recipient's); the others of one recipient. An event is written in the same transaction as the change it tells of.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 
 class Kind(StrEnum):
@@ -27,8 +28,7 @@ class Kind(StrEnum):
 FINAL = frozenset({Kind.DELIVERED, Kind.BOUNCED, Kind.EXPIRED, Kind.SUPPRESSED, Kind.CANCELLED})
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True, array_like=True):
     """One fact.
 
     at: POSIX seconds. message: the queue id ("" for a rejection before one was given). reply: the peer's reply or our

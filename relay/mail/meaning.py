@@ -40,6 +40,13 @@ class Stage(StrEnum):
     FINAL = "final"
 
 
+class Via(StrEnum):
+    """Whose server it is that replied: the recipient's, or one that relays for us and may speak of our account."""
+
+    MX = "mx"
+    SMARTHOST = "smarthost"
+
+
 class Category(StrEnum):
     """What kind of trouble it is: for people, reports and metrics. `Blame` is what is acted upon."""
 
@@ -104,7 +111,8 @@ class SuppressionTimes:
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """permanent: None follows the reply's class. action: "", "block" (the breaker trips at once), "retry" (kept
-    although 5xx). rule: the name of the text rule, "" when only the codes spoke.
+    although 5xx), "account" (kept, and the smarthost takes nothing of ours). rule: the name of the text rule, "" when
+    only the codes spoke. slow: the site is sent less. suspend: seconds for which nothing is sent to it, 0 for none.
     """
 
     blame: Blame
@@ -113,6 +121,8 @@ class Meaning:
     action: str = ""
     permanent: bool | None = None
     rule: str = ""
+    slow: bool = False
+    suspend: float = 0.0
 
 
 def _recipient(category: Category, proof: Proof = Proof.NONE) -> Meaning:

@@ -11,8 +11,10 @@ All is linear in the header's length, and for a usual header done by a handful o
 """
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from relay.mail import encoded_word
 from relay.mail.address import AddressError
@@ -22,6 +24,7 @@ from relay.mail.reply import Reply, escape
 
 SIZE_LIMIT = 256 * 1024  # octets of header
 RECEIVED_LIMIT = 100  # RFC 5321 6.3
+_USUAL_LENGTH = 256  # octets of a From field; what a longer one says is not remembered
 
 # RFC 5322 3.6 has more fields that may occur once; with these five, who takes the first and who takes the last see
 # different authors, subjects or messages.
@@ -67,8 +70,7 @@ class Field(NamedTuple):
         return self.body.decode("utf-8", "surrogateescape")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """A header that may be sent. The addresses are canonical; resent_addresses has those of every Resent-From and
     -Sender.
 
@@ -82,7 +84,10 @@ class Header:
 
     def first(self, name: bytes) -> Field | None:
         """name: in lower case."""
-        return next((field for field in self.fields if field.name == name), None)
+        for field in self.fields:
+            if field.name == name:
+                return field
+        return None
 
     def all(self, name: bytes) -> tuple[Field, ...]:
         """name: in lower case."""
@@ -122,20 +127,17 @@ def split_content(data: bytes) -> tuple[bytes, bytes]:
 
 
 def parse_header(header: bytes, *, size_limit: int = SIZE_LIMIT, received_limit: int = RECEIVED_LIMIT) -> Header:
-    """header: all octets before the empty line, each line ended by CRLF. Raises HeaderRefused."""
+    """header: all octets before the empty line, each line ended by CRLF. received_limit: at least 1. Raises
+    HeaderRefused.
+    """
     if len(header) > size_limit:
         raise HeaderRefused(f"The header is larger than {size_limit} octets")
     fields = read_fields(header)
     if fields is None:
         raise _no_field(header)
     names = [field.name for field in fields]
-    for name in _ONCE:
-        if names.count(name) > 1:
-            raise HeaderRefused(f"There is more than one {_title(name)} field")
-    if names.count(b"received") > received_limit:
-        raise HeaderRefused(
-            f"There are more than {received_limit} Received fields: the message is in a loop", status="5.4.6"
-        )
+    if len(set(names)) < len(names):
+        _check_repeated(names, received_limit)
     if b"from" not in names:
         raise HeaderRefused("There is no From field")
     authors = _addresses(fields[names.index(b"from")])
@@ -150,6 +152,16 @@ def read_fields(header: bytes) -> tuple[Field, ...] | None:
     if header.translate(None, _NOT_CONTROL) or sum([len(raw) for raw, _ in found]) != len(header):
         return None
     return tuple([Field(name.lower(), raw) for raw, name in found])
+
+
+def _check_repeated(names: list[bytes], received_limit: int) -> None:
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise HeaderRefused(f"There is more than one {_title(name)} field")
+    if names.count(b"received") > received_limit:
+        raise HeaderRefused(
+            f"There are more than {received_limit} Received fields: the message is in a loop", status="5.4.6"
+        )
 
 
 def _no_field(header: bytes) -> HeaderRefused:
@@ -183,10 +195,18 @@ def _title(name: bytes) -> str:
 
 
 def _addresses(field: Field) -> tuple[str, ...]:
+    return _addresses_once(field) if len(field.raw) <= _USUAL_LENGTH else _read_addresses(field)
+
+
+def _read_addresses(field: Field) -> tuple[str, ...]:
     try:
         return parse_mailboxes(field.value)
     except AddressError as error:
         raise HeaderRefused(f"The {_title(field.name)} field cannot be read: {error}") from None
+
+
+# A memory of results only: an application writes few From fields. Bounded in both ways, 256 of 256 octets.
+_addresses_once = lru_cache(maxsize=256)(_read_addresses)
 
 
 def _check_authors(authors: tuple[str, ...], sender: tuple[str, ...], *, has_sender: bool) -> None:
@@ -211,9 +231,10 @@ def _resent_addresses(fields: tuple[Field, ...]) -> tuple[str, ...]:
 
 def complete(header: Header, *, received: bytes, now: float, hostname: str, message_id_token: str) -> Header:
     """The header as it is signed and sent. received: our Received field, CRLF included. now: POSIX seconds."""
-    fields = [field for field in header.fields if field.name not in _DROPPED]
-    fields.insert(0, Field(b"received", received))
-    names = {field.name for field in fields}
+    names = {field.name for field in header.fields}
+    fields = [Field(b"received", received), *header.fields]
+    if not names.isdisjoint(_DROPPED):
+        fields = [field for field in fields if field.name not in _DROPPED]
     if b"date" not in names:
         fields.append(Field(b"date", b"Date: " + format_date(now).encode() + b"\r\n"))
     if b"message-id" not in names:

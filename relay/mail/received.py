@@ -9,6 +9,7 @@ one recipient, or it would tell one of them about another (RFC 5321 7.6).
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from relay.mail.address import AddressError, parse_domain
 from relay.mail.date import format_date
@@ -38,19 +39,19 @@ def format_received(
     ehlo: as the client gave it. client: its IP address, "" to hide it. protocol: the word after "with" (RFC 3848,
     RFC 6531 4.3), "ESMTPSA". tls: "TLSv1.3 TLS_AES_256_GCM_SHA384", "" for clear text. now: POSIX seconds.
     """
-    encrypted = f" ({_comment(tls)})" if tls else ""
-    lines = (
-        f"Received: from {_client(ehlo, client)}",
-        f"by {hostname} (Relay) with {protocol}{encrypted}",
-        f"id {queue_id}{_for(recipients)};",
-        format_date(now),
-    )
-    return "\r\n\t".join(lines).encode("ascii") + b"\r\n"
+    session = _of_session(ehlo, client, hostname, protocol, tls)
+    return f"{session}\r\n\tid {queue_id}{_for(recipients)};\r\n\t{format_date(now)}\r\n".encode("ascii")
 
 
 def count(fields: Sequence[Field]) -> int:
     """How many Received fields there are."""
     return sum([field.name == b"received" for field in fields])
+
+
+@lru_cache(maxsize=256)  # the messages of a session, and of all that an application opens, have this in common
+def _of_session(ehlo: str, client: str, hostname: str, protocol: str, tls: str) -> str:
+    encrypted = f" ({_comment(tls)})" if tls else ""
+    return f"Received: from {_client(ehlo, client)}\r\n\tby {hostname} (Relay) with {protocol}{encrypted}"
 
 
 def _client(ehlo: str, client: str) -> str:

@@ -14,11 +14,15 @@ line may end in a bare LF, which is how some servers write; a code that changes 
 """
 
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+
+from msgspec import Struct
 
 LINE_LIMIT = 8192  # octets without the line end; RFC 5321 4.5.3.1.5 says 512, the field writes more
 REPLY_LIMIT = 32768
+_SHORT = 64  # octets of a line that is remembered: a longer one has something of its own to say
 WIRE_LINE = 510  # RFC 5321 4.5.3.1.5: 512 with CRLF
+_ONE_LINE = 400  # characters of a text that fits into one line with any code
 
 # What acts on a terminal or hides in a line: C0, DEL, C1, soft hyphen, marks of direction, line and paragraph
 # separators, zero-width characters (but for the joiners that Persian and emoji need), tags, lone surrogates.
@@ -41,8 +45,7 @@ def _escaped(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """code: 200 to 599. status: the enhanced code, "5.1.1", or "". text: without both, lines joined by a line feed."""
 
     code: int
@@ -72,6 +75,12 @@ class Reply:
 
         smtputf8: the client said SMTPUTF8, so the text may be UTF-8 (RFC 6531 3.7.4.2); else all but ASCII is escaped.
         """
+        if len(self.text) <= _ONE_LINE and self.text.isascii() and self.text.isprintable():
+            words = f"{self.code} {self.status} {self.text}" if self.status else f"{self.code} {self.text}"
+            return words.rstrip(" ").encode("ascii") + b"\r\n"
+        return self._wire_of_any(smtputf8=smtputf8)
+
+    def _wire_of_any(self, *, smtputf8: bool) -> bytes:
         encoding = "utf-8" if smtputf8 else "ascii"
         status = self.status.encode("ascii") + b" " if self.status else b""
         room = WIRE_LINE - 4 - len(status)
@@ -155,7 +164,7 @@ class ReplyParser:
             raise ReplyError(f'"{_shown(line)}" is no SMTP reply')
         code, mark, text = match.groups()
         if mark != b"-" and not self._lines:
-            replies.append(_reply(int(code), text or b""))
+            replies.append(_reply(int(code), text or b"") if len(line) > _SHORT else _said_again(code, text))
         else:
             self._take_one_of_many(line, code, mark, text or b"", replies)
 
@@ -185,6 +194,12 @@ def _reply(code: int, line: bytes) -> Reply:
 def _decoded(line: bytes) -> str:
     """What is not UTF-8 is kept readable and storable: RFC 5321 4.2 promises ASCII, the field sends Latin-1 too."""
     return line.decode("utf-8", "backslashreplace")
+
+
+@lru_cache(maxsize=256)
+def _said_again(code: bytes, text: bytes | None) -> Reply:
+    """What servers say to MAIL, RCPT and DATA is the same every time."""
+    return _reply(int(code), text or b"")
 
 
 def _reply_of_many(code: int, lines: list[bytes]) -> Reply:

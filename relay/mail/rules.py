@@ -2,24 +2,31 @@
 
 The first rule that fits a reply gives its meaning. A rule fits when one of its phrases is in the text
 (`mail.phrase`), none of its `unless` phrases is, and the narrower conditions it has hold: `status` (enhanced codes,
-`5.7.60*` for all that begin so, `none` for none), `codes`, `stages`, `mx` (suffixes of the MX host's name; where the
-host is not known, as in a bounce that came back, such a rule does not fit: what one server's words mean says nothing
-of another's). A rule without text must have a status.
+`5.7.60*` for all that begin so, `none` for none), `codes`, `stages`, `via` (what a smarthost says of our account there
+means something else from an MX host), `mx` (suffixes of the host's name; where the host is not known, as in a bounce
+that came back, such a rule does not fit: what one server's words mean says nothing of another's). A rule without text
+must have a status.
 
 `Rules.parse` takes the parsed TOML document and raises ValueError, naming the rule, for anything it does not know: a
 rule that silently never fits would be worse than none.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.mail.meaning import Blame, Category, Meaning, Proof, Stage, SuppressionTimes
+from relay.mail.meaning import Blame, Category, Meaning, Proof, Stage, SuppressionTimes, Via
 from relay.mail.phrase import Phrase, PhraseIndex, normalize
 from relay.mail.reply import Reply
 
-ACTIONS = ("", "block", "retry")
+KEEPING = ("retry", "account")
+ACTIONS = ("", "block", *KEEPING)
 _REQUIRED = ("name", "provider", "blame", "category", "why", "samples")
-_OPTIONAL = ("mx", "text", "unless", "status", "codes", "stages", "suppress", "action", "permanent")
+_CONDITIONS = ("via", "mx", "text", "unless", "status", "codes", "stages")
+_OPTIONAL = (*_CONDITIONS, "suppress", "action", "permanent", "slow", "suspend")
+
+_DURATION = re.compile(r"(?P<number>[1-9]\d{0,4})(?P<unit>[smhd])")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +38,7 @@ class Rule:
     meaning: Meaning
     text: tuple[Phrase, ...]
     unless: tuple[Phrase, ...]
+    via: Via | None
     mx: tuple[str, ...]
     status: tuple[str, ...]
     codes: frozenset[int]
@@ -38,10 +46,11 @@ class Rule:
     why: str
     samples: tuple[str, ...]
 
-    def holds(self, reply: Reply, *, status: str, stage: Stage, mx: str, text: str) -> bool:
+    def holds(self, reply: Reply, *, status: str, stage: Stage, mx: str, via: Via, text: str) -> bool:
         """All conditions but `text`, which the index has found to hold."""
         return (
-            (not self.stages or stage in self.stages)
+            self.via in (None, via)
+            and (not self.stages or stage in self.stages)
             and (not self.codes or reply.code in self.codes)
             and (not self.status or any(_is_like(status, pattern) for pattern in self.status))
             and (not self.mx or mx.endswith(self.mx))
@@ -75,14 +84,14 @@ class Rules:
         textless = tuple(number for number, rule in enumerate(rules) if not rule.text)
         return cls(rules, times or SuppressionTimes(), PhraseIndex(phrases), textless)
 
-    def find(self, reply: Reply, *, status: str, stage: Stage, mx: str) -> Rule | None:
+    def find(self, reply: Reply, *, status: str, stage: Stage, mx: str, via: Via = Via.MX) -> Rule | None:
         """The first rule that fits. status: the enhanced code, wherever it stood. mx: the MX host's name, lower-case,
         or "".
         """
         text = normalize(reply.text)
         for number in sorted({*self._textless, *self._index.owners_in(text)}):
             rule = self.rules[number]
-            if rule.holds(reply, status=status, stage=stage, mx=mx, text=text):
+            if rule.holds(reply, status=status, stage=stage, mx=mx, via=via, text=text):
                 return rule
         return None
 
@@ -116,6 +125,7 @@ def _checked(table: Mapping[str, object]) -> Rule:
         meaning=_meaning(table),
         text=tuple(Phrase.parse(text) for text in _texts(table, "text")),
         unless=tuple(Phrase.parse(text) for text in _texts(table, "unless")),
+        via=Via(_text(table, "via")) if "via" in table else None,
         mx=_texts(table, "mx"),
         status=_texts(table, "status"),
         codes=frozenset(_codes(table)),
@@ -133,12 +143,28 @@ def _meaning(table: Mapping[str, object]) -> Meaning:
     if proof and blame is not Blame.RECIPIENT:
         raise ValueError(f'blame = "{blame}" never suppresses; only blame = "recipient" may have "suppress"')
     if action not in ACTIONS:
-        raise ValueError(f'action = "{action}" is none of "block", "retry"')
-    permanent = table.get("permanent", False if action == "retry" else None)
+        raise ValueError(f'action = "{action}" is none of "block", "retry", "account"')
+    if action == "account" and table.get("via") != Via.SMARTHOST:
+        raise ValueError('action = "account" is for what a smarthost says of ours; it needs via = "smarthost"')
+    permanent = table.get("permanent", False if action in KEEPING else None)
     if permanent is True or not isinstance(permanent, bool | None):
         # A 4xx is the server's own promise that another try may do; no rule of ours knows better.
         raise ValueError('"permanent" can only be false: a 4xx is never made final')
-    return Meaning(blame, Category(_text(table, "category")), proof, action, permanent, _text(table, "name"))
+    slow, suspend = table.get("slow", False), _seconds(table, "suspend")
+    if not isinstance(slow, bool):
+        raise ValueError('"slow" must be true or false')  # noqa: TRY004 -- the file is wrong, not our types
+    if (slow or suspend) and blame in (Blame.RECIPIENT, Blame.CONTENT):
+        raise ValueError(f'blame = "{blame}" says nothing about the site; "slow" and "suspend" are for those that do')
+    category, name = Category(_text(table, "category")), _text(table, "name")
+    return Meaning(blame, category, proof, action, permanent, name, slow, suspend)
+
+
+def _seconds(table: Mapping[str, object], key: str) -> float:
+    text = _text(table, key)
+    match = _DURATION.fullmatch(text)
+    if text and match is None:
+        raise ValueError(f'"{key}" is {text!r}; write a time such as "30m" or "2h"')
+    return int(match["number"]) * _UNITS[match["unit"]] if match else 0.0
 
 
 def _text(table: Mapping[str, object], key: str) -> str:

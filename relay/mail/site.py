@@ -10,15 +10,22 @@ characters a shell minds:
 
 The digits make it unique: with 48 bits, a relay that knows a million sites of the same common name and number of
 hosts has a chance of 1 in 500 that any two are taken for one, and then they would merely share their limits.
+
+A site as one of our addresses sees it is a place: `mx.example.com from 203.0.113.10`.
 """
 
 import hashlib
 from collections.abc import Sequence
 
 
+def site_hosts(mx_hosts: Sequence[str]) -> tuple[str, ...]:
+    """The hosts that make a site, as they are compared: by name. mx_hosts: as for `site_name`."""
+    return tuple(sorted({host.lower().rstrip(".") for host in mx_hosts}))
+
+
 def site_name(mx_hosts: Sequence[str]) -> str:
     """mx_hosts: names of MX hosts in any order and case, with or without a final dot. Raises ValueError for none."""
-    hosts = sorted({host.lower().rstrip(".") for host in mx_hosts})
+    hosts = site_hosts(mx_hosts)
     if not hosts:
         raise ValueError("a site has at least one MX host")
     if len(hosts) == 1:
@@ -34,3 +41,14 @@ def _common_name(hosts: Sequence[str]) -> str:
             break
         common.append(labels[0])
     return ".".join(reversed(common)) if len(common) >= 2 else hosts[0]
+
+
+def place(name: str, source: str) -> str:
+    """Of a site's name, which has no space, and our address; "" where the system chooses it."""
+    return f"{name} from {source}" if source else name
+
+
+def place_parts(place: str) -> tuple[str, str]:
+    """The site's name and our address, "" where the place has none."""
+    name, _, source = place.partition(" from ")
+    return name, source

@@ -6,12 +6,16 @@ the reply code (`mail.meaning`). It never fails: a reply nobody knows is judged 
 - Up to MAIL no recipient has been named, so none is blamed, whatever the text says. At RCPT anyone may be. From DATA
   on a recipient is blamed only when the transaction has just one and a text rule says so.
 - `permanent` follows the reply's class (RFC 5321 4.2.1), but for rules and registry codes that know a 5xx to be one
-  of another try ("too many recipients"). A 4xx is never made final: it stays transient whoever it blames.
+  of another try ("too many recipients"). A 4xx is never made final: it stays transient whoever it blames. What a
+  smarthost says against us is never final either: that is for whoever runs the relay to put right, or it goes away,
+  and no recipient bounces for it before the message expires.
 - `suppress` is evidence, never the deed. It is given only with blame RECIPIENT: at once for a mailbox that is gone,
   counted for one that is full or whose domain is said to be unknown. Unknown text under 5.7.x proves nothing, and
   neither does a text that any server might write: a security code beside it makes it doubtful. Being full is the one
   thing a 4xx proves too; count it once for a message, when that message ends.
-- `action` is the rule's: "block" trips the breaker at once, "retry" keeps the refused recipient for another try.
+- `action` is the rule's: "block" trips the breaker at once, "retry" keeps the refused recipient for another try, and so
+  does "account", by which a smarthost takes nothing of ours, whoever the recipient is. So are `slow` and `suspend`:
+  what becomes of the site.
 
 A live person suppressed is the costly mistake here; a dead one tried again is the cheap one. Doubt is decided so.
 """
@@ -27,6 +31,7 @@ from relay.mail.meaning import (
     Stage,
     Suppress,
     SuppressionTimes,
+    Via,
     by_code,
     by_status,
 )
@@ -43,6 +48,7 @@ __all__ = [
     "Suppress",
     "SuppressionTimes",
     "Verdict",
+    "Via",
     "bad_domain",
     "classify",
 ]
@@ -54,7 +60,7 @@ _STATUS_IN_TEXT = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?![\d.])")
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """category: for people and metrics. permanent: no further try. rule: the text rule's name, "" when the codes
-    decided.
+    decided. slow, suspend: as `Meaning`'s.
     """
 
     blame: Blame
@@ -63,18 +69,22 @@ class Verdict:
     suppress: Suppress | None = None
     action: str = ""
     rule: str = ""
+    slow: bool = False
+    suspend: float = 0.0
 
 
-def classify(reply: Reply, *, stage: Stage, recipients: int, mx: str, rules: Rules) -> Verdict:
-    """reply: the answer to the command `stage`. recipients: those of the transaction. mx: the MX host's name, or ""."""
+def classify(reply: Reply, *, stage: Stage, recipients: int, mx: str, rules: Rules, via: Via = Via.MX) -> Verdict:
+    """reply: the answer to the command `stage`. recipients: those of the transaction. mx: the host's name, or ""."""
     status = status_of(reply)
-    rule = rules.find(reply, status=status, stage=stage, mx=mx.lower().rstrip("."))
+    rule = rules.find(reply, status=status, stage=stage, mx=mx.lower().rstrip("."), via=via)
     meaning = rule.meaning if rule else _by_codes(reply, status=status, stage=stage)
     permanent = reply.is_permanent and meaning.permanent is not False
     allowed = _may_blame_recipient(stage, recipients=recipients, by_text=rule is not None)
     if meaning.blame is Blame.RECIPIENT and not allowed:
         meaning = replace(meaning, blame=_instead(stage, permanent=permanent), proof=Proof.NONE)
     proof = _trusted(meaning.proof, permanent=permanent, doubtful=_is_doubtful(rule, status=status))
+    if via is Via.SMARTHOST and meaning.blame is Blame.SENDER:
+        permanent = False
     return Verdict(
         blame=meaning.blame,
         category=meaning.category,
@@ -82,6 +92,8 @@ def classify(reply: Reply, *, stage: Stage, recipients: int, mx: str, rules: Rul
         suppress=rules.times.of(proof),
         action=meaning.action,
         rule=meaning.rule,
+        slow=meaning.slow,
+        suspend=meaning.suspend,
     )
 
 

@@ -142,6 +142,10 @@ class Metrics:
         if kind is Kind.DELIVERED:
             self._histograms["relay_delivery_seconds"].observe(seconds)
 
+    def settled(self, *, commit_seconds: float) -> None:
+        """What became of one attempt. commit_seconds: from its last reply until it was on disk."""
+        self._histograms["relay_settle_commit_seconds"].observe(commit_seconds)
+
     def report_made(self, action: str) -> None:
         self._tallies["relay_reports"].add(action)
 
@@ -179,6 +183,12 @@ class Metrics:
 
     def connect_failed(self, stage: str) -> None:
         self._tallies["relay_connections_out_failed"].add(stage)
+
+    def smarthost_passed_over(self) -> None:
+        self._plain["relay_smarthost_passed_over"] += 1
+
+    def source_passed_over(self) -> None:
+        self._plain["relay_source_passed_over"] += 1
 
     def worker_restarted(self) -> None:
         self._plain["relay_worker_restarts"] += 1

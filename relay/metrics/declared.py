@@ -90,7 +90,36 @@ DECLARED = (
     _counter("relay_recipients_unknown", "Recipients whose outcome a lost connection left unknown.", "site"),
     _counter("relay_recipients_cancelled", "Recipients ended by an operator.", "site"),
     Declared("relay_delivery_seconds", Type.HISTOGRAM, "From acceptance of a message to delivery of a recipient."),
+    Declared("relay_settle_commit_seconds", Type.HISTOGRAM, "From an attempt's outcome until it is on disk."),
     _counter("relay_reports", "Delivery status notifications made (RFC 3464).", "action"),
+    _counter("relay_smarthost_passed_over", "Transactions that a smarthost could not take and the next one was given."),
+    _counter(
+        "relay_source_passed_over", "Transactions that could not go from one of our addresses and went from another."
+    ),
+    _gauge(
+        "relay_smarthost_takes_mail",
+        "1, or 0 while it gives no session, refuses our login or account, or has had its quota; none while suspended.",
+        "smarthost",
+        together=min,
+    ),
+    _gauge(
+        "relay_source_can_send",
+        "1, or 0 while one of our addresses cannot be bound; none while it is to rest, whatever sites refuse.",
+        "source",
+        together=min,
+    ),
+    _gauge("relay_source_listed", "1 while a blocklist has one of our addresses.", "source", "blocklist", together=max),
+    _gauge("relay_blocklist_answers", "1, or 0 while a blocklist says nothing.", "blocklist", together=min),
+    _gauge(
+        "relay_source_warm_up_day", "The day of an address's warm-up; none once it is warm.", "source", together=max
+    ),
+    _gauge(
+        "relay_source_warm_up_used_ratio",
+        "Share of what its warm-up gives an address in a day that was used, with the provider that got most of it.",
+        "source",
+        together=max,
+    ),
+    _gauge("relay_warm_up_waiting_domains", "Domains whose mail waits for room in the warm-up of our address."),
     # The queue, as it is.
     _gauge("relay_queue_recipients", "Recipients owed a delivery or a report.", "status"),
     _gauge("relay_queue_oldest_age_seconds", "Age of the oldest message in this status.", "status", together=max),
@@ -106,6 +135,8 @@ DECLARED = (
     _gauge("relay_connections_out", "Connections to receiving servers now."),
     _counter("relay_connections_out_opened", "Sessions with receiving servers that came about."),
     _counter("relay_connections_out_failed", "Sessions with receiving servers that failed, by stage.", "stage"),
+    _gauge("relay_sites_suspended", "Sites that an operator or a rule has suspended.", together=max),
+    _gauge("relay_breakers_open", "Breakers that hold mail back: a site refuses our address or a sender domain."),
     _counter("relay_dns_questions", "Questions put to nameservers."),
     _counter("relay_dns_cache_hits", "Answers from memory."),
     _counter("relay_dns_failures", "Questions no nameserver answered."),
@@ -126,7 +157,11 @@ DECLARED = (
     _gauge("relay_build_info", "Always 1; the labels say what runs.", "version", "python", together=max),
 )
 BY_NAME = {declared.name: declared for declared in DECLARED}
-BOUNDS = {"relay_accept_commit_seconds": COMMIT_SECONDS, "relay_delivery_seconds": DELIVERY_SECONDS}
+BOUNDS = {
+    "relay_accept_commit_seconds": COMMIT_SECONDS,
+    "relay_settle_commit_seconds": COMMIT_SECONDS,
+    "relay_delivery_seconds": DELIVERY_SECONDS,
+}
 
 # Counted here without a label.
 PLAIN = (
@@ -135,6 +170,8 @@ PLAIN = (
     "relay_auth_successes",
     "relay_connections_out",
     "relay_connections_out_opened",
+    "relay_smarthost_passed_over",
+    "relay_source_passed_over",
     "relay_worker_restarts",
 )
 # Read from whoever knows.
@@ -143,6 +180,15 @@ SOURCED = frozenset(
         "relay_queue_recipients",
         "relay_queue_oldest_age_seconds",
         "relay_sessions_unauthenticated",
+        "relay_smarthost_takes_mail",
+        "relay_source_can_send",
+        "relay_source_listed",
+        "relay_source_warm_up_day",
+        "relay_source_warm_up_used_ratio",
+        "relay_warm_up_waiting_domains",
+        "relay_blocklist_answers",
+        "relay_sites_suspended",
+        "relay_breakers_open",
         "relay_dns_questions",
         "relay_dns_cache_hits",
         "relay_dns_failures",

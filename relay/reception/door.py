@@ -10,8 +10,10 @@ A message that can be delivered at once is handed to the scheduler in memory aft
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from relay.errors import SpoolError, SpoolFull
 from relay.log import Log
@@ -30,8 +32,7 @@ from relay.spool import INLINE_OCTETS, Content, IncomingFile, NewMessage, Queued
 from relay.spool.spool import Spool
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Submitted(Struct, frozen=True):
     """One message as it was submitted.
 
     header: octets up to and excluding the empty line, every line ended by CRLF. body: what follows it, or b"" when it
@@ -61,7 +62,7 @@ class Delivery(Protocol):
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail."""
 
-    def stored(self, domains: Sequence[str]) -> None:
+    def stored(self, message: NewMessage) -> None:
         """Fresh mail that was not handed over is due on disk."""
 
 
@@ -114,7 +115,8 @@ class Reception:
                 submitted.file.discard()
 
     async def _receive(self, submitted: Submitted) -> Reply:
-        limits = self._terms().limits
+        terms, now = self._terms(), accepted_at(submitted.id)
+        limits = terms.limits
         header = parse_header(submitted.header, size_limit=limits.header_size, received_limit=limits.received_fields)
         refusal = self._authorize(submitted.credential, header)
         if refusal is not None:
@@ -122,10 +124,10 @@ class Reception:
         lifetime = relay_expires(header)
         if submitted.eight_bit and submitted.credential.encode_8bit:
             submitted, header = await self._encoded(submitted, header)
-        header = self._completed(submitted, header)
+        header = _completed(submitted, header, terms, now=now)
         content, signer = await self._signing.sign(header, submitted.body, submitted.file)
         content = await self._spilled(content)
-        message = self._message(submitted, header, content, signer, lifetime)
+        message = self._message(submitted, header, content, signer, lifetime, now=now)
         await self._accept(message)
         return Reply(250, "2.0.0", f"Ok: queued as {message.id}")
 
@@ -143,26 +145,17 @@ class Reception:
         await asyncio.to_thread(file.write, content.body)
         return Content(content.head, b"", file)
 
-    def _completed(self, submitted: Submitted, header: Header) -> Header:
-        now = accepted_at(submitted.id)
-        received = format_received(
-            ehlo=submitted.ehlo,
-            client=submitted.client if self._terms().show_client else "",
-            hostname=self._terms().hostname,
-            protocol=submitted.protocol,
-            tls=submitted.tls,
-            queue_id=submitted.id,
-            recipients=submitted.envelope.recipients,
-            now=now,
-        )
-        return complete(
-            header, received=received, now=now, hostname=self._terms().hostname, message_id_token=submitted.id
-        )
-
     def _message(
-        self, submitted: Submitted, header: Header, content: Content, signer: str, lifetime: float | None
+        self,
+        submitted: Submitted,
+        header: Header,
+        content: Content,
+        signer: str,
+        lifetime: float | None,
+        *,
+        now: float,
     ) -> NewMessage:
-        credential, now = submitted.credential, accepted_at(submitted.id)
+        credential = submitted.credential
         longest = self._terms().expiry_of(credential.stream)
         owed, suppressed = self._partition(submitted.envelope.recipients, credential)
         needs_utf8 = submitted.envelope.smtputf8 and not _is_ascii(submitted.envelope, header)
@@ -223,7 +216,21 @@ class Reception:
         if fresh:
             self._delivery.hand_over(fresh)
         elif not message.held:
-            self._delivery.stored(sorted({each.domain for each in message.envelope.recipients}))
+            self._delivery.stored(message)
+
+
+def _completed(submitted: Submitted, header: Header, terms: Terms, *, now: float) -> Header:
+    received = format_received(
+        ehlo=submitted.ehlo,
+        client=submitted.client if terms.show_client else "",
+        hostname=terms.hostname,
+        protocol=submitted.protocol,
+        tls=submitted.tls,
+        queue_id=submitted.id,
+        recipients=submitted.envelope.recipients,
+        now=now,
+    )
+    return complete(header, received=received, now=now, hostname=terms.hostname, message_id_token=submitted.id)
 
 
 def _is_ascii(envelope: Envelope, header: Header) -> bool:

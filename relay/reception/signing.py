@@ -29,7 +29,9 @@ class Signing:
         keys = self._keyring.keys_for(signer) if signer else ()
         head = header.encode()
         if keys:
-            head = sign(header.fields, await _digest(body, file), keys, now=self._now()) + head
+            is_small = file is None and len(body) <= IN_THREAD
+            digest = body_hash(body) if is_small else await asyncio.to_thread(_digest, body, file)
+            head = sign(header.fields, digest, keys, now=self._now()) + head
         return Content(head, body, file), signer
 
     def _signer(self, from_addresses: Sequence[str]) -> str:
@@ -41,15 +43,9 @@ class Signing:
         return ""
 
 
-async def _digest(body: bytes, file: IncomingFile | None) -> bytes:
-    if file is not None:
-        return await asyncio.to_thread(_digest_of_file, file)
-    if len(body) > IN_THREAD:
-        return await asyncio.to_thread(body_hash, body)
-    return body_hash(body)
-
-
-def _digest_of_file(file: IncomingFile) -> bytes:
+def _digest(body: bytes, file: IncomingFile | None) -> bytes:
+    if file is None:
+        return body_hash(body)
     whole = BodyHash()
     with file.path.open("rb", buffering=0) as octets:
         while chunk := octets.read(IN_THREAD):

@@ -20,7 +20,7 @@ Adjust = Callable[[Credential], Credential]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _FIXED = ("name", "login", "secrets", "trials", "created_at", "state")
-_LIMITS = ("limit_second", "limit_hour", "limit_day", "limit_recipients")
+_LIMITS = ("limit_second", "limit_hour", "limit_day", "limit_recipients", "limit_first_time")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from relay.registry.credentials import Credential, OnSuppressed, Reports, State,
 
 # What `set` may change; name, login and creation never do.
 _SETTINGS = (
-    *("senders", "networks", "stream", "limit_second", "limit_hour", "limit_day", "limit_recipients", "expires_at"),
+    *("senders", "networks", "stream", "limit_second", "limit_hour", "limit_day", "limit_recipients"),
+    *("limit_first_time", "expires_at"),
     *("state", "null_sender", "allow_unsigned", "encode_8bit", "reports", "suppressed"),
 )
 _WRITTEN = ("name", "login", "created_at", *_SETTINGS)

@@ -85,9 +85,10 @@ class Credential:
     """One application's right to send.
 
     secrets: newest first, at most two. trials: secrets for test messages, valid for minutes. networks: where a client
-    may connect from, empty for anywhere. stream: its name. limit_*: messages per second, hour and day, and recipients
-    per message; 0 for no limit of its own. expires_at: POSIX seconds, 0 for never. last_used_at, last_used_from: of the
-    last login, written about once a minute, so a running relay's snapshot may be older than the truth.
+    may connect from, empty for anywhere. stream: its name. limit_*: messages per second, hour and day, recipients per
+    message, and first-time recipients per day; 0 for no limit of its own. expires_at: POSIX seconds, 0 for never.
+    last_used_at, last_used_from: of the last login, written about once a minute, so a running relay's snapshot may be
+    older than the truth.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Credential:
     limit_hour: int = 0
     limit_day: int = 0
     limit_recipients: int = 0
+    limit_first_time: int = 0
     expires_at: float = 0.0
     state: State = State.ACTIVE
     null_sender: bool = False

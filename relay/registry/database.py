@@ -184,6 +184,14 @@ def damages(path: Path) -> list[str]:
     return [text for text in found if text != "ok"]
 
 
+def version_of(path: Path) -> int:
+    """0 when it is not there. Blocks; changes nothing. Raises as `read`."""
+    if not path.exists():
+        return 0
+    with translated(path), closing(_connect(path, mode="ro")) as connection:
+        return _version(connection)
+
+
 def copy(path: Path, target: Path, *, patience: float = 30.0) -> None:
     """One moment's state, under the lock that every change takes, into a file that is not there yet; on disk when it
     returns. Blocks. Raises as `write`.
@@ -200,7 +208,7 @@ def copy(path: Path, target: Path, *, patience: float = 30.0) -> None:
 
 def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Path) -> None:
     """Bring a file to version len(scripts), each step with its version number in one transaction."""
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    version = _version(connection)
     if version > len(scripts):
         raise SpoolVersion(
             f"{path} has version {version}; this relay knows versions up to {len(scripts)}",
@@ -210,6 +218,10 @@ def migrate(connection: sqlite3.Connection, scripts: Sequence[str], *, path: Pat
         connection.execute("PRAGMA journal_mode = WAL")
     for number, script in enumerate(scripts[version:], start=version + 1):
         connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 class Lock:

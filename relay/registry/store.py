@@ -12,17 +12,18 @@ read, and only if that grew are credentials and domains loaded again, in a threa
 import asyncio
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from relay.mail.address import Pattern
-from relay.registry import credential_changes, credential_rows, domain_rows, usage
+from relay.registry import credential_changes, credential_rows, domain_rows, setbacks, suspensions, usage
 from relay.registry.credential_changes import Adjust, Issued, unchanged
 from relay.registry.credentials import Credential, Verb
 from relay.registry.database import Database, schema, translated
 from relay.registry.domains import DkimKey, NewKey, SenderDomain
 from relay.registry.secrets import Random
+from relay.registry.setbacks import Setback
 from relay.registry.snapshot import EMPTY, Snapshot
 from relay.registry.usage import UsageKey, Use, network_of
 
@@ -132,6 +133,29 @@ class Registry:
     async def remove_domain(self, name: str) -> SenderDomain:
         return await self._change(lambda connection: domain_rows.remove(connection, name))
 
+    async def suspend_sites(
+        self, sites: Iterable[tuple[str, Sequence[str]]], *, until: float, by: str, reason: str, anew: bool = True
+    ) -> list[str]:
+        """Those that it changes something for. sites: names with their MX hosts; for an address that is to rest
+        `suspensions.from_source`, and none. until: POSIX seconds, 0 until they are resumed. anew: what is suspended
+        already has other words and another end from now on.
+        """
+        named = tuple(sites)
+        return await self._change(
+            lambda connection: suspensions.suspend(
+                connection, named, until=until, by=by, reason=reason, now=self._now(), anew=anew
+            )
+        )
+
+    async def resume_sites(self, names: Iterable[str], *, by: str) -> list[str]:
+        """Those of them that were suspended."""
+        wanted = tuple(names)
+        return await self._change(lambda connection: suspensions.resume(connection, wanted, by=by, now=self._now()))
+
+    async def note_setback(self, setback: Setback) -> bool:
+        """Whether it is the first of its day."""
+        return await self._change(lambda connection: setbacks.note(connection, setback))
+
     async def record_use(self, uses: Iterable[Use]) -> None:
         batch = tuple(uses)
         if batch:
@@ -186,7 +210,13 @@ class Registry:
 
 def _load(connection: sqlite3.Connection) -> Snapshot:
     ((revision,),) = connection.execute("SELECT number FROM revision")
-    return Snapshot.of(credential_rows.load_all(connection), domain_rows.load_all(connection), revision=revision)
+    return Snapshot.of(
+        credential_rows.load_all(connection),
+        domain_rows.load_all(connection),
+        suspensions.load_all(connection),
+        setbacks.load_all(connection),
+        revision=revision,
+    )
 
 
 def _revised(connection: sqlite3.Connection, change: Callable[[sqlite3.Connection], T]) -> T:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
 
-from relay.mail.address import AddressError, ascii_domain, domain_of, local_of
+from relay.mail.address import AddressError, ascii_domain
 from relay.mail.suppression import Cause, Strike, Suppression
 
 STRIKE_SECONDS = 30 * 86400.0
@@ -47,7 +47,8 @@ class Filter:
 
 def key(address: str) -> str:
     """What addresses are compared by: the domain in lower-case A-labels, the local part as it is (RFC 5321 2.4)."""
-    return f"{local_of(address)}@{domain_key(domain_of(address))}"
+    local, _, domain = address.rpartition("@")
+    return f"{local}@{domain_key(domain)}"
 
 
 def domain_key(domain: str) -> str:
@@ -75,6 +76,8 @@ def lookup(connection: sqlite3.Connection, address: str, scopes: Collection[str]
     """The one that lasts longest of those in force in these scopes."""
     # One address has few scopes: one read of the index, and the choice here.
     rows = connection.execute(_LOOKUP, (key(address),)).fetchall()
+    if not rows:
+        return None
     in_force = [from_row(row) for row in rows if row["scope"] in scopes and not 0 < row["expires_at"] <= now]
     return max(in_force, key=lambda each: each.expires_at or inf, default=None)
 

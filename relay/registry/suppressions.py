@@ -54,16 +54,13 @@ class Suppressions:
         self._reader.close()
         await self._database.close()
 
-    def lookup(self, addresses: Sequence[str], *, scopes: Collection[str] = ("all",)) -> dict[str, Suppression]:
-        """Those of `addresses` that are suppressed now in one of the scopes. Raises SpoolError."""
-        now = self._now()
-        found = {}
-        with translated(self._database.path):
-            for address in addresses:
-                suppression = rows.lookup(self._reader, address, scopes, now=now)
-                if suppression is not None:
-                    found[address] = suppression
-        return found
+    def lookup(self, address: str, *, scopes: Collection[str] = ("all",)) -> Suppression | None:
+        """Why the address is suppressed now in one of the scopes, or None. Raises SpoolError."""
+        try:
+            return rows.lookup(self._reader, address, scopes, now=self._now())
+        except sqlite3.Error:
+            with translated(self._database.path):
+                raise
 
     async def add(self, suppressions: Iterable[Suppression]) -> int:
         """How many were new or stronger; of the same address and scope the one that lasts longest stays."""

@@ -16,7 +16,7 @@ KNOWN_SECONDS = 30 * 86400.0
 KNOWN_NETWORKS = 100
 COUNTERS_SECONDS = 2 * 86400.0  # the longest window is a day
 
-UsageKey = tuple[str, str, int]  # credential's name, window ("hour", "day"), when it began (POSIX seconds)
+UsageKey = tuple[str, str, int]  # credential's name, window ("hour", "day", "first_time"), when it began (POSIX)
 
 
 @dataclass(frozen=True, slots=True)

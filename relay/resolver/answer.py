@@ -8,7 +8,7 @@ no answer in time, an answer that cannot be read): it never ends one. `NullMx` i
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from relay.config.models import Address
+from relay.config.values import Address
 
 Record_co = TypeVar("Record_co", covariant=True)
 

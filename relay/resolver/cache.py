@@ -5,6 +5,7 @@ may then still be served, marked stale, while the servers fail (RFC 8767 4); a r
 MX) never is: it would end mail on the word of yesterday.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +28,8 @@ class Cache:
     __slots__ = ("_entries", "_size", "_stale")
 
     def __init__(self, *, size: int, stale: float) -> None:
-        self._entries: dict[Question, _Entry] = {}
+        # Not a dict: to find its first, it walks over all that were dropped before.
+        self._entries: OrderedDict[Question, _Entry] = OrderedDict()
         self._size = size
         self._stale = stale
 
@@ -38,7 +40,7 @@ class Cache:
         entry = self._entries.get(question)
         if entry is None or entry.fresh_until <= now:
             return None
-        self._entries[question] = self._entries.pop(question)  # now the youngest
+        self._entries.move_to_end(question)
         return entry.answer
 
     def keep(self, question: Question, answer: Answer, *, now: float, ttl: float) -> None:
@@ -57,7 +59,7 @@ class Cache:
         return stale
 
     def _put(self, question: Question, entry: _Entry) -> None:
-        self._entries.pop(question, None)
         self._entries[question] = entry
+        self._entries.move_to_end(question)
         if len(self._entries) > self._size:
-            del self._entries[next(iter(self._entries))]
+            self._entries.popitem(last=False)

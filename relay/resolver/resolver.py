@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import cast
 
-from relay.config.models import Address, Dns
+from relay.config.models import Dns
+from relay.config.values import Address
 from relay.resolver.answer import AddressAnswer, Failure, Found, MxAnswer, NoDomain, NoRecords, TextAnswer
 from relay.resolver.cache import Answer, Cache, Question
 from relay.resolver.question import Nameservers
@@ -53,6 +54,10 @@ class Resolver:
             return _LOOPBACK
         four, six = await self._both((name, "A"), (name, "AAAA"))
         return _joined(cast(AddressAnswer, four), cast(AddressAnswer, six))
+
+    async def ipv4(self, name: str) -> AddressAnswer:
+        """A alone."""
+        return cast(AddressAnswer, await self._answer((name.lower(), "A")))
 
     async def txt(self, name: str) -> TextAnswer:
         """Each record's strings joined (RFC 7208 3.3)."""

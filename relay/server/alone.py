@@ -8,37 +8,48 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from relay.config.consistency import streams
+from relay.delivery.telling import Telling
 from relay.log import route_standard_logging
 from relay.metrics import Metrics, Snapshot
 from relay.server.ending import give_up_after, told
 from relay.server.notify import Notifier
 from relay.server.patience import Patience
 from relay.server.rates_keeper import RatesKeeper
+from relay.server.remembering import Remembering
 from relay.server.repeating import attempt, repeat
 from relay.server.setting import Setting
+from relay.server.steady import steady
 from relay.server.switchboard import LocalBoard
 from relay.server.worker import Worker
 
 
 def run_alone(
-    setting: Setting, *, keeper: RatesKeeper, notifier: Notifier, ready: Callable[[], None], patience: Patience
+    setting: Setting,
+    *,
+    keeper: RatesKeeper,
+    remembering: Remembering,
+    notifier: Notifier,
+    ready: Callable[[], None],
+    patience: Patience,
 ) -> None:
     """Raises RelayError for whatever ended it but a signal."""
     setting.log = setting.log.bind(worker=0)
     route_standard_logging(setting.log)
+
+    def alone() -> Alone:
+        return Alone(setting, keeper=keeper, remembering=remembering, notifier=notifier, ready=ready, patience=patience)
+
     try:
-        uvloop.run(_run(setting, keeper, notifier, ready, patience))
+        uvloop.run(_run(alone))
     except Exception as error:  # noqa: BLE001 - told to the log, and in short to the command
         raise told(error, setting.log) from None
     finally:
         setting.log.output.flush()
 
 
-async def _run(
-    setting: Setting, keeper: RatesKeeper, notifier: Notifier, ready: Callable[[], None], patience: Patience
-) -> None:
+async def _run(make: "Callable[[], Alone]") -> None:
     async with asyncio.TaskGroup() as tasks:
-        alone = Alone(setting, keeper, notifier, ready, patience)
+        alone = make()
         alone.handle_signals()
         beside = [tasks.create_task(work) for work in alone.works()]
         await alone.run()
@@ -52,25 +63,44 @@ class Alone:
     def __init__(
         self,
         setting: Setting,
+        *,
         keeper: RatesKeeper,
+        remembering: Remembering,
         notifier: Notifier,
         ready: Callable[[], None],
         patience: Patience,
     ) -> None:
         """Raises ConfigError, PermissionRefused."""
-        metrics = Metrics(streams=streams(setting.config), sources={"relay_workers": lambda: 1})
+        metrics = Metrics(
+            streams=streams(setting.config),
+            sources={"relay_workers": lambda: 1, "relay_breakers_open": lambda: self._board.open_breakers},
+        )
         self._setting = setting
         self._keeper = keeper
+        self._remembering = remembering
         self._notifier = notifier
         self._ready = ready
         self._patience = patience
         self._hangup = asyncio.Event()
         self._is_ready = self._is_stopping = False
-        board = LocalBoard(now=time.time, monotonic=time.monotonic, own_counts=self._counts, rates=keeper.rates)
-        self._worker = Worker(setting.place(0), board=board, metrics=metrics, log=setting.log, ready=self._became_ready)
+        self._board = LocalBoard(
+            now=time.time,
+            monotonic=time.monotonic,
+            steady=steady(time.time, monotonic=time.monotonic),
+            own_counts=self._counts,
+            rates=keeper.rates,
+            noted=Telling(setting.log, setting.site_log(now=time.time), time.monotonic),
+            before=remembering.before,
+        )
+        self._worker = Worker(
+            setting.place(0), board=self._board, metrics=metrics, log=setting.log, ready=self._became_ready
+        )
 
     async def run(self) -> None:
-        await self._worker.run()
+        try:
+            await self._worker.run()
+        finally:
+            self._remember()
 
     def handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -125,5 +155,11 @@ class Alone:
 
     async def _save_usage(self) -> None:
         every, log = self._patience.save_every, self._setting.log
-        save = self._worker.save_usage
-        await repeat(lambda: self._keeper.save(save), every=every, log=log, failing="what was sent not saved yet")
+        await repeat(self._save, every=every, log=log, failing="what was sent not saved yet")
+
+    async def _save(self) -> None:
+        self._remember()
+        await self._keeper.save(self._worker.save_usage)
+
+    def _remember(self) -> None:
+        self._remembering.save(self._board.taught())

@@ -10,20 +10,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from relay.config.models import Config
+from relay.delivery.blocklists import Blocklists
 from relay.delivery.destination import Destinations
+from relay.delivery.limiting import Limiting
 from relay.delivery.routing import Routes
+from relay.delivery.sources import Sources
+from relay.delivery.warming import Warming
 from relay.dkim import KeyRing
 from relay.log import Log
+from relay.mail.site import place_parts
 from relay.metrics import Metrics
 from relay.reception import Signing
+from relay.registry.setbacks import Setback
+from relay.registry.suspensions import Suspension
 from relay.resolver import Resolver
 from relay.server.disk_watch import DiskWatch
 from relay.server.gauges import Gauges
 from relay.server.guard import SharedGuard
 from relay.server.holding import Holding
 from relay.server.inquiries import Inquiries
+from relay.server.our_addresses import OurAddresses
 from relay.server.plan import Current
-from relay.server.setting import Place
+from relay.server.recipients import KnownRecipients
+from relay.server.setting import Place, site_log
 from relay.server.shard import Common, Shard
 from relay.server.steady import steady
 from relay.server.stores import Stores
@@ -44,6 +53,8 @@ class Parts:
     surroundings: Surroundings
     keyring: KeyRing
     inquiries: Inquiries
+    limiting: Limiting
+    our_addresses: OurAddresses
     uses: Uses
     disk: DiskWatch
     holdings: tuple[Holding, ...]
@@ -81,10 +92,40 @@ class Building:
         self._log = log
         self._now = now
         self._tasks = tasks
+        self._site_log = site_log(stores.directory, now=now, log=log)
         self._simulator = Simulator()
         self._resolver = Resolver(current.config.dns, time.monotonic)
         self._surroundings = Surroundings(lambda: current.config, self._resolver)
         self._inquiries = Inquiries(stores.registry, stores.suppressions, lambda: current.config)
+        self._random = random.Random()
+        self._steady = steady(now, monotonic=time.monotonic)
+        self._sources = Sources(steady=self._steady, log=log)
+        self._destinations = Destinations(
+            self._resolver, current.config.delivery, self._surroundings.machine, self._random
+        )
+        self._warming = Warming(
+            lambda: current.plan.warm_ups, lambda: stores.registry.snapshot().setbacks, now
+        )
+        self._limiting = Limiting(lambda: current.plan.sites, self._destinations, self._warming)
+        self._blocklists = Blocklists(
+            lambda: current.config.blocklist,
+            lambda: [each.address for each in current.config.source],
+            self._resolver,
+            log=log,
+            now=now,
+            steady=self._steady,
+        )
+        self._our_addresses = OurAddresses(
+            self._sources,
+            self._blocklists,
+            self._warming,
+            limits=board,
+            plan=lambda: current.plan,
+            snapshot=stores.registry.snapshot,
+            log=log,
+            now=now,
+            steady=self._steady,
+        )
         self._keyring = KeyRing(self._inquiries.signing_keys())
         self._uses = Uses(stores.registry)
         self._disk = DiskWatch(stores.directory, limits=lambda: current.config.submission.limits, log=log)
@@ -93,12 +134,15 @@ class Building:
         """Raises ConfigError, PermissionRefused, SpoolError, SpoolVersion."""
         await ready_simulator(self._simulator, self._current)
         holdings = await self._holdings()
+        self._our_addresses.look(holding.shard for holding in holdings)
         submission = SubmissionServer(self._current.config, self._services(holdings[0]), tasks=self._tasks)
         return Parts(
             simulator=self._simulator,
             surroundings=self._surroundings,
             keyring=self._keyring,
             inquiries=self._inquiries,
+            limiting=self._limiting,
+            our_addresses=self._our_addresses,
             uses=self._uses,
             disk=self._disk,
             holdings=holdings,
@@ -117,29 +161,50 @@ class Building:
             directory=self._stores.directory / f"shard-{shard.spool.shard}",
             suppressions=self._stores.suppressions,
             retention_days=lambda: self._current.config.journal.retention_days,
+            site_log=self._site_log,
             now=self._now,
             tasks=self._tasks,
             log=self._log,
         )
 
     def _common(self) -> Common:
-        source = random.Random()
         current = self._current
         return Common(
             plan=lambda: current.plan,
             signing=Signing(self._keyring, now=self._now),
             authorize=self._inquiries.authorize,
             suppressed=self._inquiries.suppressed,
-            destinations=Destinations(self._resolver, current.config.delivery, self._surroundings.machine, source),
+            destinations=self._destinations,
+            limiting=self._limiting,
             contexts=TlsContexts(monotonic=time.monotonic),
             limits=self._board,
+            sources=self._sources,
+            our_addresses=self._our_addresses,
+            snapshot=self._stores.registry.snapshot,
+            suspend=self._suspend,
+            note_setback=self._note_setback,
             metrics=self._metrics,
             log=self._log,
             now=self._now,
-            steady=steady(self._now, monotonic=time.monotonic),
-            random=source,
+            steady=self._steady,
+            random=self._random,
             tasks=self._tasks,
         )
+
+    async def _suspend(self, suspension: Suspension) -> None:
+        """Raises SpoolError."""
+        sites = ((suspension.site, suspension.mx_hosts),)
+        registry = self._stores.registry
+        news = await registry.suspend_sites(
+            sites, until=suspension.until, by=suspension.by, reason=suspension.reason, anew=False
+        )
+        if news:
+            self._site_log.note(*place_parts(suspension.site), "suspended", suspension.words)
+
+    async def _note_setback(self, setback: Setback) -> None:
+        """Raises SpoolError."""
+        if await self._stores.registry.note_setback(setback):
+            self._site_log.note(setback.provider, setback.source, "set back", f"its warm-up, by a day: {setback.reply}")
 
     def _services(self, own: Holding) -> Services:
         registry = self._stores.registry
@@ -156,6 +221,7 @@ class Building:
             journal_rejection=own.books.refused,
             sessions=self._place.sessions,
             limiter=self._board,
+            recipients=KnownRecipients(self._stores.directory, now=self._now, log=self._log),
             guard=self._guard,
             facts=self._metrics,
             log=self._log,
@@ -165,9 +231,15 @@ class Building:
     def _gauges(self, holdings: tuple[Holding, ...], submission: SubmissionServer) -> Gauges:
         return Gauges(
             spools=lambda: [holding.spool for holding in holdings if holding.is_held],
+            smarthosts=lambda: [each.shard.couriers.trouble.smarthosts for each in holdings if each.is_held],
+            our_addresses=lambda: self._sources.can_send(holdings[0].shard.pools),
+            waiting_for_warm_ups=lambda: sum(
+                each.shard.couriers.trouble.waiting_for_warm_ups for each in holdings if each.is_held
+            ),
             submission=submission,
             resolver=self._resolver,
             disk=lambda: self._disk.space,
+            suspended=lambda: len(holdings[0].shard.suspensions),
             now=self._now,
         )
 
@@ -181,5 +253,6 @@ async def ready_simulator(simulator: Simulator, current: Current) -> None:
     """Started with the first route that leads to it, and from then on there."""
     if not simulator.port and any(route.via == "simulator" for route in current.config.route):
         await simulator.start()
-    routes = Routes(current.config.route, simulator_port=simulator.port)
+    config = current.config
+    routes = Routes(config.route, config.smarthost, config.source, simulator_port=simulator.port)
     current.plan = replace(current.plan, routes=routes)

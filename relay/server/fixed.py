@@ -7,7 +7,8 @@ of the window. Their old values stay in force until the next start, for workers 
 from functools import reduce
 from typing import Any, TypeVar
 
-from relay.config.models import Config, Table
+from relay.config.models import Config
+from relay.config.values import Table
 
 AnyTable = TypeVar("AnyTable", bound=Table)
 

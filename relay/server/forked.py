@@ -7,6 +7,7 @@ told to the log, and to the supervisor, for the command that began it all.
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from relay.server.ending import give_up_after, told
 from relay.server.forking import Ends
 from relay.server.patience import Patience
 from relay.server.setting import Setting
+from relay.server.steady import steady
 from relay.server.switchboard import RemoteBoard
 from relay.server.worker import Worker
 
@@ -68,6 +70,7 @@ class Member:
         self._log = setting.log
         self._metrics = Metrics(streams=streams(setting.config))
         self._channel = Channel(self._answer, tasks)
+        self._board = RemoteBoard(self._channel, steady=steady(time.time, monotonic=time.monotonic))
         self._made: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -86,7 +89,7 @@ class Member:
     def _worker(self) -> Worker:
         return Worker(
             self._setting.place(self._slot),
-            board=RemoteBoard(self._channel),
+            board=self._board,
             metrics=self._metrics,
             log=self._log,
             ready=lambda: self._channel.tell("ready"),
@@ -118,8 +121,8 @@ class Member:
                 return await worker.counts()
             case "auth", [outcome, address, login]:
                 worker.hear_of_login(outcome, address=address, login=login)
-            case "wanted", [site]:
-                worker.release_idle(site)
+            case ("wanted" | "free" | "governed" | "breaker"), [site, *rest]:
+                self._hear_of_site(worker, verb, site, rest)
             case "workers", [ready]:
                 worker.hear_of_workers(ready)
             case "usage", [rows]:
@@ -131,6 +134,19 @@ class Member:
             case _:
                 raise ValueError(f"unknown question {verb!r}")
         return None
+
+    def _hear_of_site(self, worker: Worker, verb: str, site: str, arguments: Sequence[Any]) -> None:
+        match verb, arguments:
+            case "wanted", []:
+                worker.release_idle(site)
+            case "free", []:
+                worker.open_another(site)
+            case "governed", [allowance, surplus]:
+                self._board.hear(site, allowance, surplus)
+            case "breaker", [told]:
+                self._board.hear_of_breaker(site, told)
+            case _:
+                raise ValueError(f"unknown word of a site {verb!r}")
 
     async def _save_usage(self, worker: Worker, rows: Sequence[Sequence[Any]]) -> dict[str, Any] | None:
         """Why they were not saved."""

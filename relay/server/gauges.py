@@ -19,21 +19,32 @@ TOTALS_KEPT = 5.0
 
 
 class Gauges:
-    """One worker's. spools: those it owns now. disk: the space there is. now: POSIX seconds."""
+    """One worker's. spools: those it owns now. smarthosts: whether each takes mail, by shard. our_addresses: whether
+    each can send. waiting_for_warm_ups: domains whose mail does. disk: the space there is. suspended: sites that are
+    now. now: POSIX seconds.
+    """
 
     def __init__(
         self,
         *,
         spools: Callable[[], Sequence[Spool]],
+        smarthosts: Callable[[], Sequence[Mapping[str, bool]]],
+        our_addresses: Callable[[], Mapping[str, bool]],
+        waiting_for_warm_ups: Callable[[], int],
         submission: SubmissionServer,
         resolver: Resolver,
         disk: Callable[[], DiskSpace],
+        suspended: Callable[[], int],
         now: Callable[[], float],
     ) -> None:
         self._spools = spools
+        self._smarthosts = smarthosts
+        self._our_addresses = our_addresses
+        self._waiting_for_warm_ups = waiting_for_warm_ups
         self._submission = submission
         self._resolver = resolver
         self._disk = disk
+        self._suspended = suspended
         self._now = now
         self._totals: list[Totals] = []
         self._totals_at = 0.0
@@ -51,6 +62,10 @@ class Gauges:
             "relay_queue_recipients": self._recipients,
             "relay_queue_oldest_age_seconds": self._ages,
             "relay_sessions_unauthenticated": lambda: self._submission.unauthenticated,
+            "relay_smarthost_takes_mail": self._taking_mail,
+            "relay_source_can_send": lambda: {name: float(can) for name, can in self._our_addresses().items()},
+            "relay_warm_up_waiting_domains": self._waiting_for_warm_ups,
+            "relay_sites_suspended": self._suspended,
             "relay_dns_questions": lambda: self._resolver.questions,
             "relay_dns_cache_hits": lambda: self._resolver.cache_hits,
             "relay_dns_failures": lambda: self._resolver.failures,
@@ -88,6 +103,10 @@ class Gauges:
     def _age(self, totals: Sequence[StatusTotal]) -> float:
         oldest = [each.oldest for each in totals if each.oldest]
         return max(0.0, self._now() - min(oldest)) if oldest else 0.0
+
+    def _taking_mail(self) -> Mapping[str, float]:
+        known = self._smarthosts()
+        return {name: min(float(each[name]) for each in known if name in each) for each in known for name in each}
 
     def _free_inodes(self) -> Mapping[str, float] | float:
         disk = self._disk()

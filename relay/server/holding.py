@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from relay.errors import SpoolError
+from relay.journal.site_log import SiteLog
 from relay.journal.store import Journal
 from relay.log import Log
 from relay.registry.suppressions import Suppressions
@@ -56,6 +57,7 @@ class Holding:
         directory: Path,
         suppressions: Suppressions,
         retention_days: Callable[[], int],
+        site_log: SiteLog,
         now: Callable[[], float],
         tasks: asyncio.TaskGroup,
         log: Log,
@@ -69,7 +71,7 @@ class Holding:
             directory=directory,
             journal=journal,
             suppressions=suppressions,
-            retention=Retention(journal, days=retention_days, now=now, log=log),
+            retention=Retention(journal, site_log, days=retention_days, now=now, log=log),
             tasks=tasks,
             log=log,
         )

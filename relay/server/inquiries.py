@@ -31,7 +31,7 @@ class Inquiries:
     def suppressed(self, recipient: str, credential: Credential) -> Suppression | None:
         """Raises SpoolError."""
         scopes = ("all", f"credential:{credential.name}/{credential.stream}")
-        return next(iter(self._suppressions.lookup((recipient,), scopes=scopes).values()), None)
+        return self._suppressions.lookup(recipient, scopes=scopes)
 
     def literal_allowed(self, domain: str) -> bool:
         address = literal_address(domain)
@@ -42,5 +42,4 @@ class Inquiries:
         return [key for domain in self._registry.snapshot().domains.values() for key in domain.signing_keys]
 
     def _signs(self, domain: str) -> bool:
-        known = self._registry.snapshot().domains.get(domain)
-        return known is not None and bool(known.signing_keys)
+        return domain in self._registry.snapshot().signing

@@ -10,7 +10,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.config.models import Address, SubmissionLimits
+from relay.config.models import SubmissionLimits
+from relay.config.values import Address
 from relay.errors import SpoolError
 
 WANTED_FILES = 65536
@@ -19,6 +20,18 @@ WANTED_FILES = 65536
 def own_addresses() -> frozenset[Address]:
     """Every address of this machine's interfaces."""
     return frozenset([*_own_ipv4(), *_own_ipv6()])
+
+
+def why_not_bound(address: Address) -> str:
+    """In words, why no connection can be opened from the address; "" where one can. The kernel knows more of them than
+    the interfaces have: all of 127.0.0.0/8, and whole networks by `ip route add local`.
+    """
+    try:
+        with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _own_ipv4() -> set[Address]:

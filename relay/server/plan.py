@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config.models import Config
-from relay.config.rules import Profiles, load_profiles, load_rules
+from relay.config.profiles import SiteRules
+from relay.config.rules import load_profiles, load_rules
 from relay.delivery.routing import Routes
+from relay.delivery.warming import WarmUps
 from relay.errors import ConfigError, PermissionRefused
 from relay.mail.rules import Rules
 from relay.reception import Terms
@@ -13,12 +15,13 @@ from relay.reception import Terms
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """token: the HTTP pages' bearer token, "" where none is required."""
+    """warm_ups: of our addresses. token: the HTTP pages' bearer token, "" where none is required."""
 
     config: Config
     rules: Rules
-    profiles: Profiles
+    sites: SiteRules
     routes: Routes
+    warm_ups: WarmUps
     terms: Terms
     token: str
 
@@ -39,8 +42,9 @@ def read_plan(config: Config, *, simulator_port: int) -> Plan:
     return Plan(
         config=config,
         rules=load_rules(config.delivery.rules, config.suppression),
-        profiles=load_profiles(config.delivery.profiles),
-        routes=Routes(config.route, simulator_port=simulator_port),
+        sites=SiteRules(load_profiles(config.delivery.profiles), config.site, config.smarthost, config.delivery.tls),
+        routes=Routes(config.route, config.smarthost, config.source, simulator_port=simulator_port),
+        warm_ups=WarmUps(config.warm_up, config.source),
         terms=Terms.of(config),
         token=_token(config.http.token_file) if config.http.token_file is not None else "",
     )

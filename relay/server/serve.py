@@ -5,7 +5,6 @@ the start with an error that says what to do. `ready` is for the quick start, wh
 is taken.
 """
 
-import gc
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from relay.config.consistency import streams
 from relay.config.load import load
+from relay.delivery.telling import Telling
 from relay.log import Level, Log, Output, route_standard_logging
 from relay.metrics import Metrics, merge, retired
 from relay.server.alone import run_alone
@@ -20,19 +20,18 @@ from relay.server.ending import told
 from relay.server.forked import run_forked
 from relay.server.listeners import open_all
 from relay.server.machine import raise_file_limit
+from relay.server.memory import arrange_memory
 from relay.server.notify import Notifier, inherited_sockets
 from relay.server.patience import Patience
 from relay.server.preflight import refuse_to_start
 from relay.server.rates_keeper import RatesKeeper
+from relay.server.remembering import Remembering
 from relay.server.session_table import SessionTable
 from relay.server.setting import Setting, workers_of
 from relay.server.supervisor import Supervisor
 from relay.server.switchboard import Switchboard
 from relay.spool.lock import Lock
 
-# Looking through a full window's hundred thousands of objects after every 700 new ones took a fifth of a worker's time;
-# hardly anything here has to wait for the collector to be freed.
-GARBAGE = (20_000, 20, 20)
 PORT_PATIENCE = 3.0  # seconds until the workers of a supervisor that was killed have let go of the ports
 
 
@@ -48,13 +47,26 @@ def serve(
     spool = setting.config.server.spool
     notifier = Notifier(environment, setting.log)
     keeper = RatesKeeper.load(spool, now=time.time, log=setting.log)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE)
+    remembering = Remembering(spool, setting.log)
+    arrange_memory()
     try:
         if setting.workers > 1:
-            return _supervised(setting, keeper, notifier, ready, patience or Patience())
-        run_alone(setting, keeper=keeper, notifier=notifier, ready=ready, patience=patience or Patience())
+            return _supervised(
+                setting,
+                keeper=keeper,
+                remembering=remembering,
+                notifier=notifier,
+                ready=ready,
+                patience=patience or Patience(),
+            )
+        run_alone(
+            setting,
+            keeper=keeper,
+            remembering=remembering,
+            notifier=notifier,
+            ready=ready,
+            patience=patience or Patience(),
+        )
     finally:
         keeper.save_at_the_end(spool, setting.log)
         setting.log.output.flush()
@@ -82,7 +94,13 @@ def _set(config_path: Path, environment: Mapping[str, str]) -> Setting:
 
 
 def _supervised(
-    setting: Setting, keeper: RatesKeeper, notifier: Notifier, ready: Callable[[], None], patience: Patience
+    setting: Setting,
+    *,
+    keeper: RatesKeeper,
+    remembering: Remembering,
+    notifier: Notifier,
+    ready: Callable[[], None],
+    patience: Patience,
 ) -> int:
     metrics = Metrics(streams=streams(setting.config))
     switchboard = Switchboard(
@@ -93,18 +111,21 @@ def _supervised(
         own_counts=metrics.snapshot,
         now=time.time,
         monotonic=time.monotonic,
+        noted=Telling(setting.log, setting.site_log(now=time.time), time.monotonic),
+        before=remembering.before,
     )
     supervisor = Supervisor(
         setting,
         worker_main=lambda slot, ends: run_forked(setting, slot, ends, patience=patience),
         switchboard=switchboard,
         keeper=keeper,
+        remember=lambda: remembering.save(switchboard.taught()),
         notifier=notifier,
         restarted=metrics.worker_restarted,
         ready=ready,
         patience=patience,
     )
-    metrics.read_from({"relay_workers": supervisor.answering})
+    metrics.read_from({"relay_workers": supervisor.answering, "relay_breakers_open": lambda: switchboard.open_breakers})
     try:
         return supervisor.run()
     except BaseExceptionGroup as error:  # a bug of the supervisor's; its workers drain

@@ -6,13 +6,14 @@ leaves everything as it was.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.config.load import load
 from relay.config.models import Config
 from relay.errors import ConfigError, RelayError
+from relay.journal.site_log import SiteLog
 from relay.log import Level, Log
 from relay.server.directory import shards_on_disk
 from relay.server.fixed import changed_in_vain, without_them
@@ -22,6 +23,11 @@ from relay.server.session_table import SessionTable, WorkerSessions
 from relay.spool.lock import Lock
 
 MOST_WORKERS = 8
+
+
+def site_log(spool: Path, *, now: Callable[[], float], log: Log) -> SiteLog:
+    """A server's. spool: its directory. now: POSIX seconds."""
+    return SiteLog(spool, now=now, incomplete=lambda why: log.warning("site log incomplete", error=why))
 
 
 def workers_of(config: Config) -> int:
@@ -66,6 +72,9 @@ class Setting:
             listening=self.listening,
             sessions=self.sessions.of_worker(slot),
         )
+
+    def site_log(self, *, now: Callable[[], float]) -> SiteLog:
+        return site_log(self.config.server.spool, now=now, log=self.log)
 
     def reload(self) -> Listening | None:
         """The sockets there were before, for `reloaded`; None when nothing changes."""

@@ -5,21 +5,32 @@ gets the same parts, but nothing is submitted to it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+from relay.config.profiles import Limits
 from relay.delivery.courier import Couriers
 from relay.delivery.destination import Destinations
 from relay.delivery.dialler import Dialler
 from relay.delivery.governor import SiteLimits
 from relay.delivery.judging import Judge
-from relay.delivery.scheduler import Scheduler
+from relay.delivery.limiting import Limiting
+from relay.delivery.on_disk import OnDisk
+from relay.delivery.routing import Smarthost, Way
+from relay.delivery.scheduler import TICK, Scheduler
+from relay.delivery.setting_back import NoteSetback, SettingBack
 from relay.delivery.settling import Settling
+from relay.delivery.shares import Elsewhere
+from relay.delivery.sources import Sources
+from relay.delivery.suspending import Suspend
 from relay.delivery.window import Window
 from relay.log import Log
 from relay.metrics import Metrics
 from relay.reception import Authorize, Reception, Reports, Signing, Suppressed
+from relay.registry.snapshot import Snapshot
+from relay.registry.suspensions import Suspension
+from relay.server.our_addresses import OurAddresses
 from relay.server.plan import Plan
 from relay.smtpclient import TlsContexts
 from relay.spool.spool import Spool
@@ -27,33 +38,48 @@ from relay.spool.spool import Spool
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What the shards of one worker share."""
+    """What the shards of one worker share. sources: which of our addresses rest; our_addresses: why, and what else is
+    known of them. snapshot: the registry's. suspend, note_setback: write one there. look_every: seconds between two
+    looks of a scheduler at a slice of its queue.
+    """
 
     plan: Callable[[], Plan]
     signing: Signing
     authorize: Authorize
     suppressed: Suppressed
     destinations: Destinations
+    limiting: Limiting
     contexts: TlsContexts
     limits: SiteLimits
+    sources: Sources
+    our_addresses: OurAddresses
+    snapshot: Callable[[], Snapshot]
+    suspend: Suspend
+    note_setback: NoteSetback
     metrics: Metrics
     log: Log
     now: Callable[[], float]
     steady: Callable[[], float]
     random: Random
     tasks: asyncio.TaskGroup
+    look_every: float = TICK
 
 
 class Shard:
-    """share: connections out that it may have."""
+    """share: connections out that it may have. suspensions: those that delivery obeys, by site."""
 
     def __init__(self, spool: Spool, *, common: Common, share: int) -> None:
         self.spool = spool
+        self.suspensions: Mapping[str, Suspension] = {}
         self._common = common
-        window, wake = Window(common.plan().config.delivery.window), asyncio.Event()
+        wake = asyncio.Event()
+        window = Window(common.plan().config.delivery.window, has_room=wake.set)
+        on_disk = OnDisk(window, lambda: common.plan().routes, common.steady)
+        elsewhere = Elsewhere(wake, common.metrics)
         self.settling = Settling(
             spool=spool,
             window=window,
+            on_disk=on_disk,
             wake=wake,
             judge=self._judge(),
             reports=Reports(spool=spool, signing=common.signing, terms=lambda: common.plan().terms, log=common.log),
@@ -65,26 +91,38 @@ class Shard:
         self.couriers = Couriers(
             dialler=self._dialler(),
             limits=common.limits,
-            profiles=common.plan().profiles,
+            limiting=common.limiting,
+            sources=common.sources,
+            hops=lambda: common.plan().routes.hops,
             settling=self.settling,
             window=window,
             spool=spool,
+            elsewhere=elsewhere,
             share=share,
+            suspend=self._suspend,
+            setting_back=SettingBack(common.note_setback, begin=self._begin, log=common.log, now=common.now),
             metrics=common.metrics,
+            log=common.log,
+            now=common.now,
             steady=common.steady,
             tasks=common.tasks,
         )
+        common.limits.follow(self.couriers.govern)
+        common.limits.follow_breakers(self.couriers.trouble.heard_of_breaker)
         self.scheduler = Scheduler(
             spool=spool,
             window=window,
+            on_disk=on_disk,
             wake=wake,
             destinations=common.destinations,
             routes=lambda: common.plan().routes,
             couriers=self.couriers,
+            elsewhere=elsewhere,
             settling=self.settling,
             settings=common.plan().config.delivery,
             now=common.now,
             steady=common.steady,
+            look_every=common.look_every,
             tasks=common.tasks,
         )
         self.reception = Reception(
@@ -98,11 +136,75 @@ class Shard:
             log=common.log,
             now=common.now,
         )
+        self.suspend_sites()
+
+    def suspend_sites(self) -> None:
+        """As operators want it now: some have suspended or resumed one, or its time is over."""
+        snapshot, log = self._common.snapshot(), self._common.log
+        before, self.suspensions = self.suspensions, snapshot.suspended(now=self._common.now())
+        if self.suspensions == before:
+            return
+        self.scheduler.suspend(self.suspensions)
+        for site in self.suspensions.values():
+            if site != before.get(site.site):
+                log.info("site suspended", site=site.site, by=site.by, until=site.until, reason=site.reason)
+        for site in snapshot.suspensions:
+            if site.site in before.keys() - self.suspensions.keys():
+                log.info("site resumed", site=site.site, by=site.resumed_by or "its time is over")
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        self._common.tasks.create_task(work)
+
+    def rest_sources(self) -> None:
+        """Others of our addresses rest than before: what may go from another one does."""
+        self.couriers.rest_sources()
+        self.scheduler.look_again()
+
+    def warm_up(self) -> None:
+        """A day of warm-ups has begun, or one was lost: others of our numbers hold."""
+        self.couriers.limit_sites()
+        self.scheduler.look_again()
+
+    async def _suspend(self, suspension: Suspension) -> None:
+        """Raises RelayError. Whatever came of it, sites are suspended then as is written."""
+        try:
+            await self._common.suspend(suspension)
+            self.suspend_sites()
+        finally:
+            self.scheduler.suspend(self.suspensions)
+
+    def limits(self, site: str, mx_hosts: Sequence[str]) -> Limits:
+        return self._common.limiting.limits(site, mx_hosts)
+
+    def steady(self) -> float:
+        """POSIX seconds that never jump."""
+        return self._common.steady()
+
+    @property
+    def sources(self) -> Sources:
+        """The worker's."""
+        return self._common.sources
+
+    @property
+    def our_addresses(self) -> OurAddresses:
+        """The worker's."""
+        return self._common.our_addresses
+
+    @property
+    def pools(self) -> Mapping[str, Way]:
+        """Our addresses."""
+        return self._common.plan().routes.pools
+
+    @property
+    def smarthosts(self) -> Sequence[Smarthost]:
+        """All that a route leads to."""
+        return self._common.plan().routes.smarthosts
 
     def reconfigure(self) -> None:
         """The plan is another one."""
+        self._common.sources.try_again()
         self.settling.judge = self._judge()
-        self.couriers.reconfigure(dialler=self._dialler(), profiles=self._common.plan().profiles)
+        self.couriers.reconfigure(dialler=self._dialler())
         self.scheduler.reconfigure(self._common.plan().config.delivery)
 
     async def drain(self, *, seconds: float) -> None:
@@ -124,7 +226,8 @@ class Shard:
         config, common = self._common.plan().config, self._common
         return Dialler(
             hostname=config.server.hostname,
-            sources=config.source,
+            pool=self._common.plan().routes.pool_of_smarthosts,
+            sources=common.sources,
             settings=config.delivery,
             contexts=common.contexts,
             random=common.random,

@@ -39,7 +39,9 @@ WorkerMain = Callable[[int, Ends], int]
 
 
 class Supervisor:
-    """`run()` returns the exit code. worker_main is called in the child and returns the worker's."""
+    """`run()` returns the exit code. worker_main is called in the child and returns the worker's. remember: keeps what
+    sites have taught, now and then and at the end.
+    """
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Supervisor:
         worker_main: WorkerMain,
         switchboard: Switchboard,
         keeper: RatesKeeper,
+        remember: Callable[[], None],
         notifier: Notifier,
         restarted: Callable[[], None],
         ready: Callable[[], None],
@@ -58,6 +61,7 @@ class Supervisor:
         self._worker_main = worker_main
         self._switchboard = switchboard
         self._keeper = keeper
+        self._remember = remember
         self._notifier = notifier
         self._restarted = restarted
         self._ready = ready
@@ -91,6 +95,7 @@ class Supervisor:
                     self._start(slot)
             tending.result()
         finally:
+            self._remember()
             self._loop.close()
             asyncio.set_event_loop(None)
         if self._error is not None:
@@ -128,6 +133,7 @@ class Supervisor:
 
         life = slot.life = Life(pid, ends, Channel(answer, self._tasks), started_at=now, last_beat=now)
         self._loop.run_until_complete(self._loop.create_connection(lambda: life.channel, sock=ends.tie))
+        self._switchboard.connected(slot.number, life.channel)
         self._log.info("worker started", worker=slot.number, pid=pid)
 
     # What workers say.
@@ -166,10 +172,12 @@ class Supervisor:
         beat = self._patience.beat
         async with self._tasks:
             beside = [self._tasks.create_task(work) for work in (self._reload_when_told(), self._save_usage())]
-            while not (self._stopping_since and self._crew.is_empty()):
+            while True:
                 self._wake.clear()
                 for each in await self._crew.ended():
                     self._ended(each)
+                if self._stopping_since and self._crew.is_empty():
+                    break
                 self._kill_who_must_go()
                 self._feed_the_watchdog()
                 if self._due():
@@ -252,9 +260,11 @@ class Supervisor:
         """From when there is a worker to write; later, one being missed is told."""
         await self._any_ready.wait()
         every, log = self._patience.save_every, self._log
-        await repeat(
-            lambda: self._keeper.save(self._write), every=every, log=log, failing="what was sent not saved yet"
-        )
+        await repeat(self._save, every=every, log=log, failing="what was sent not saved yet")
+
+    async def _save(self) -> None:
+        self._remember()
+        await self._keeper.save(self._write)
 
     async def _write(self, counters: Counters) -> None:
         """Through a worker. Raises RelayError."""

@@ -1,7 +1,8 @@
 """server.upkeep: what a worker does beside the mail, until it has drained.
 
-Credentials that any process changed are in force within a quarter of a second; last uses are written once a minute;
-the disk is looked at once a second; an adopted shard that is empty is let go of.
+Credentials that any process changed, and suspensions of sites, are in force within a quarter of a second; last uses are
+written once a minute; the disk is looked at once a second, the sites of domains that relay.toml names once a minute,
+blocklists as each has it; an adopted shard that is empty is let go of.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ REFRESH_EVERY = 0.25  # a revocation works within a second
 USE_EVERY = 60.0
 DISK_EVERY = 1.0
 EMPTY_EVERY = 5.0
+LISTS_EVERY = 1.0  # for those whose time has come
+MEASURE_EVERY = 60.0
 
 
 def works(
@@ -29,6 +32,9 @@ def works(
         repeat(parts.uses.flush, every=USE_EVERY, log=log, failing="last uses not saved yet"),
         repeat(parts.disk.look, every=DISK_EVERY, log=log, failing="disk not looked at"),
         repeat(parts.surroundings.look, every=LOOK_EVERY, log=log, failing="surroundings not looked at"),
+        repeat(parts.our_addresses.measure, every=MEASURE_EVERY, log=log, failing="warm-ups not measured"),
+        repeat(parts.our_addresses.blocklists.look, every=LISTS_EVERY, log=log, failing="blocklists not looked at"),
+        _follow_named_domains(parts),
         *(_until_empty(holding, log, empty_every) for holding in parts.holdings[1:]),
     )
 
@@ -37,6 +43,18 @@ async def _refresh(stores: Stores, parts: Parts) -> None:
     if await stores.registry.refresh():
         parts.keyring.replace(parts.inquiries.signing_keys())
         parts.submission.credentials_changed()
+    for holding in parts.held:
+        holding.shard.suspend_sites()
+    parts.our_addresses.look(holding.shard for holding in parts.held)
+
+
+async def _follow_named_domains(parts: Parts) -> None:
+    """The limits that relay.toml gives a domain are those of its site."""
+    while True:
+        if await parts.limiting.look():
+            for holding in parts.held:
+                holding.shard.couriers.limit_sites()
+        await parts.limiting.next_look()
 
 
 async def _until_empty(holding: Holding, log: Log, every: float) -> None:

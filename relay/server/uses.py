@@ -4,6 +4,8 @@ Applications log in once per message, and only the newest login of each secret f
 is kept: bounded, whatever the traffic. A batch that could not be written is kept with what came since.
 """
 
+from collections import OrderedDict
+
 from relay.registry.store import Registry
 from relay.registry.usage import Use
 
@@ -16,21 +18,22 @@ class Uses:
     def __init__(self, registry: Registry, *, most: int = MOST) -> None:
         self._registry = registry
         self._most = most
-        self._newest: dict[tuple[str, str, str], Use] = {}
+        # Not a dict: to find its first, it walks over all that were dropped before.
+        self._newest: OrderedDict[tuple[str, str, str], Use] = OrderedDict()
 
     def record(self, use: Use) -> None:
         key = (use.credential, use.sha256, use.address)
-        self._newest.pop(key, None)
         self._newest[key] = use
+        self._newest.move_to_end(key)
         if len(self._newest) > self._most:
-            del self._newest[next(iter(self._newest))]
+            self._newest.popitem(last=False)
 
     def __len__(self) -> int:
         return len(self._newest)
 
     async def flush(self) -> None:
         """Raises RelayError; then everything is still to be written."""
-        batch, self._newest = self._newest, {}
+        batch, self._newest = self._newest, OrderedDict()
         written = False
         try:
             await self._registry.record_use(batch.values())

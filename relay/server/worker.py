@@ -71,6 +71,7 @@ class Worker:
         async with asyncio.TaskGroup() as tasks:
             parts = await self._building(stores, tasks).parts()
             self._metrics.read_from(parts.gauges.sources())
+            self._metrics.read_from(parts.our_addresses.gauges())
             beside = [tasks.create_task(work) for work in works(stores, parts, log=self._log)]
             await self._start(parts)
             await self._stopping.wait()
@@ -134,6 +135,7 @@ class Worker:
         await self._http.reload(None if listening.http is before.http else listening.http, token=plan.token)
         for holding in parts.held:
             holding.shard.reconfigure()
+        parts.limiting.look_soon()
         self._log.info("config reloaded")
 
     def hear_of_login(self, outcome: str, *, address: str, login: str) -> None:
@@ -149,6 +151,12 @@ class Worker:
         if self._started.done():
             for holding in self._started.result().held:
                 holding.shard.couriers.release_idle(site)
+
+    def open_another(self, site: str) -> None:
+        """There is a connection to it for this worker, which was refused one."""
+        if self._started.done():
+            for holding in self._started.result().held:
+                holding.shard.couriers.open_another(site)
 
     async def save_usage(self, counters: Counters) -> None:
         """What credentials have sent on this machine. Raises RelayError."""

@@ -11,6 +11,7 @@ text) raise.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 from relay.config.models import DeliveryTimeouts
 from relay.mail.reply import Reply
@@ -23,8 +24,13 @@ class TlsMode(StrEnum):
 
     NONE = "none"
     OPPORTUNISTIC = "opportunistic"  # STARTTLS where offered, never verified (RFC 7435); the doubt is recorded
-    REQUIRED_STARTTLS = "starttls"  # RFC 3207, verified
+    REQUIRED = "required"  # STARTTLS or no session; not verified, the doubt is recorded
+    VERIFIED = "verified"  # STARTTLS or no session, verified
     IMPLICIT = "tls"  # TLS from the first octet (RFC 8314 3.3), verified
+
+    @property
+    def is_verified(self) -> bool:
+        return self in (TlsMode.VERIFIED, TlsMode.IMPLICIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +55,31 @@ class SessionOptions:
     """How to open a session.
 
     contexts: the process's TLS contexts, shared by all connections. ehlo: our name. source: the local IP address to
-    send from, "" for the system's choice. login, secret: for AUTH at a smarthost; never without verified TLS.
+    send from, "" for the system's choice. ca: a CA file to trust besides the system's, where TLS is verified. login,
+    secret: for AUTH at a smarthost; never without verified TLS. discarded: EHLO keywords that are not believed.
     """
 
     contexts: TlsContexts
     ehlo: str
     source: str = ""
     tls: TlsMode = TlsMode.OPPORTUNISTIC
+    ca: Path | None = None
     login: str = ""
     secret: str = ""
+    discarded: frozenset[str] = frozenset()
     timeouts: DeliveryTimeouts = field(default_factory=DeliveryTimeouts)
 
     def __post_init__(self) -> None:
-        if self.login and self.tls not in (TlsMode.REQUIRED_STARTTLS, TlsMode.IMPLICIT):
+        if self.login and not self.tls.is_verified:
             raise ValueError("a login is only sent over verified TLS")
+
+
+class Fault(StrEnum):
+    """Whose a failure is, as far as it shows."""
+
+    THEIRS = "theirs"
+    SOURCE = "source"  # our address cannot be bound, or has no port left
+    ROUTE = "route"  # this machine reaches nothing of the address's family
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +88,11 @@ class ConnectFailure:
 
     stage: what was under way. reply: the server's, None when there was none or none that could be read. text: one
     line, with the reply in it. tls_failed: STARTTLS was refused or the handshake failed, so a session without TLS
-    might do.
+    might do. fault: where it is ours, no server has heard of us.
     """
 
     stage: Stage
     reply: Reply | None
     text: str
     tls_failed: bool = False
+    fault: Fault = Fault.THEIRS

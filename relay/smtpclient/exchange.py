@@ -5,8 +5,13 @@ trips. Otherwise step by step. Refused recipients do not stop the others; if all
 pipelined DATA may then have been answered 354 all the same, and a lone dot ends it, to be refused or to send nothing
 to nobody (RFC 2920 3.1).
 
+Where CHUNKING is offered, content goes with BDAT instead, as one chunk, and never before a recipient was accepted,
+although RFC 3030 4.2 allows it: servers are known that refuse the command without reading its chunk, and then take the
+content for commands. A message that a client wrote would command another's server in our name.
+
 A transaction that ended before its content leaves the server with an envelope, or with less (Postfix keeps a refused
-SIZE for the next MAIL): the next one begins with RSET, so that nobody waits for its reply now.
+SIZE for the next MAIL): the next one begins with RSET, so that nobody waits for its reply now. So does the one after a
+refused chunk, of which servers differ in what they keep.
 
 The server must not answer content before its end; one that refuses early has refused, one that accepts early has lost
 its place. Anything that does not answer the command it should breaks the session and is nobody's bounce: no refusal of
@@ -20,6 +25,7 @@ from relay.config.models import DeliveryTimeouts
 from relay.errors import SpoolError
 from relay.mail.reply import Reply
 from relay.mail.verdict import Stage
+from relay.smtpclient.chunking import Chunk, chunk
 from relay.smtpclient.stuffing import Stuffer, stuff
 from relay.smtpclient.transaction import OutgoingContent, Transaction, TransactionResult
 from relay.smtpclient.wire import Broken, Wire
@@ -37,6 +43,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_chunking",
         "_closing",
         "_commands",
         "_content",
@@ -53,13 +60,21 @@ class Exchange:
     )
 
     def __init__(
-        self, wire: Wire, transaction: Transaction, timeouts: DeliveryTimeouts, *, pipelining: bool, reset: bool
+        self,
+        wire: Wire,
+        transaction: Transaction,
+        timeouts: DeliveryTimeouts,
+        *,
+        pipelining: bool,
+        chunking: bool,
+        reset: bool,
     ) -> None:
         self._wire = wire
         self._timeouts = timeouts
         self._content = transaction.content
         self._commands = _commands(transaction)
         self._pipelining = pipelining
+        self._chunking = chunking
         self._reset = reset
         self._stage = Stage.MAIL
         self._closing = False
@@ -91,40 +106,42 @@ class Exchange:
 
     async def _run(self) -> None:
         self.must_reset = True
-        data = await (self._envelope_at_once() if self._pipelining else self._envelope_by_steps())
-        if data is None or data.code >= 400:
-            return
-        if self._accepted():
+        go_ahead = await (self._envelope_at_once() if self._pipelining else self._envelope_by_steps())
+        if go_ahead and self._accepted():
             await self._send_content()
-        else:
+        elif go_ahead:
             await self._send_nothing()
 
-    # The envelope. Both ways return the reply to DATA, or None where it was not sent.
+    # The envelope. Both ways return whether the server waits for content.
 
-    async def _envelope_at_once(self) -> Reply | None:
-        group = b"".join((*((_RSET,) if self._reset else ()), *self._commands, _DATA))
-        self._wire.send(group, replies=len(self._commands) + 1 + self._reset)
+    async def _envelope_at_once(self) -> bool:
+        commands = [*((_RSET,) if self._reset else ()), *self._commands, *(() if self._chunking else (_DATA,))]
+        self._wire.send(b"".join(commands), replies=len(commands))
         if self._reset:
             await self._expect_reset()
-        refused = not await self._mail_accepted()
+        self.mail = await self._answer(Stage.MAIL, self._timeouts.mail)
+        refused = self.mail.code >= 300
         for position in range(len(self.recipients)):
             reply = await self._answer(Stage.RCPT, self._timeouts.rcpt)
             self.recipients[position] = None if refused else reply
-        return await self._data_answer()
+        return self._takes_chunk() if self._chunking else await self._data_answer()
 
-    async def _envelope_by_steps(self) -> Reply | None:
+    async def _envelope_by_steps(self) -> bool:
         if self._reset:
             self._wire.send(_RSET, replies=1)
             await self._expect_reset()
         mail, *recipients = self._commands
         self._wire.send(mail, replies=1)
-        if not await self._mail_accepted():
-            return None
+        self.mail = await self._answer(Stage.MAIL, self._timeouts.mail)
+        if self.mail.code >= 300:
+            return False
         for position, command in enumerate(recipients):
             self._wire.send(command, replies=1)
             self.recipients[position] = await self._answer(Stage.RCPT, self._timeouts.rcpt)
+        if self._chunking:
+            return self._takes_chunk()
         if not self._accepted():
-            return None
+            return False
         self._wire.send(_DATA, replies=1)
         return await self._data_answer()
 
@@ -133,30 +150,27 @@ class Exchange:
         if reply.code >= 300:
             self._break(f'the server answered RSET with "{reply}"')
 
-    async def _mail_accepted(self) -> bool:
-        self.mail = await self._answer(Stage.MAIL, self._timeouts.mail)
-        return self.mail.code < 300
+    def _takes_chunk(self) -> bool:
+        if self._closing:
+            raise Broken(self._wire.failure)
+        return self._accepted()
 
-    async def _data_answer(self) -> Reply:
-        reply = await self._reply(Stage.DATA, self._timeouts.data)
-        if reply.code < 300:
-            self._break(f'the server answered DATA with "{reply}"')
+    async def _data_answer(self) -> bool:
+        reply = await self._answer(Stage.DATA, self._timeouts.data)
         if reply.code >= 400:
             self.final = reply if self._accepted() else None
-        return reply
+        return reply.code < 400
 
     async def _answer(self, stage: Stage, within: float) -> Reply:
-        reply = await self._reply(stage, within)
-        if 300 <= reply.code < 400:
-            self._break(f'the server answered {stage.upper()} with "{reply}"')
-        return reply
-
-    async def _reply(self, stage: Stage, within: float) -> Reply:
+        """Only DATA may be answered 3xx, and may not be answered 2xx."""
         if self._closing:  # RFC 5321 3.8: nothing more comes after 421
             raise Broken(self._wire.failure)
         self._stage = stage
-        reply = await self._wire.reply(within=within)
-        self._closing = reply.code == 421
+        reply = self._wire.take() or await self._wire.reply(within=within)
+        code = reply.code
+        self._closing = code == 421
+        if code < 300 if stage is Stage.DATA else 300 <= code < 400:
+            self._break(f'the server answered {stage.upper()} with "{reply}"')
         return reply
 
     # The content.
@@ -165,23 +179,30 @@ class Exchange:
         self._stage = Stage.FINAL
         content = self._content
         if content.path is None and content.octets <= _AT_ONCE:
-            self._send_last(stuff(content.head + content.body), replies=1)
+            whole = content.head + content.body
+            self._send_last(chunk(whole) if self._chunking else stuff(whole), replies=1)
         else:
             await self._send_blocks(content)
         await self._finish()
 
     async def _send_blocks(self, content: OutgoingContent) -> None:
-        stuffer = Stuffer()
-        self._wire.send(b"", replies=1)
+        stuffer = await self._chunk(content) if self._chunking else Stuffer()
+        self._wire.send(stuffer.begin(), replies=1)
         whole = content.head + content.body
         for start in range(0, len(whole), _BLOCK):
             await self._send_block(stuffer, whole[start : start + _BLOCK])
         if content.path is not None:
             await self._send_file(stuffer, content.path, content.size)
-        if not self._wire.has_reply:
+        if not (self._wire.has_reply or self.dot_sent):
             self._send_last(stuffer.end())
 
-    async def _send_file(self, stuffer: Stuffer, path: Path, size: int) -> None:
+    async def _chunk(self, content: OutgoingContent) -> Chunk:
+        try:
+            return await asyncio.to_thread(Chunk, content)
+        except OSError as error:
+            raise _unreadable(content.path, error) from error
+
+    async def _send_file(self, stuffer: Stuffer | Chunk, path: Path, size: int) -> None:
         """The file is read in a thread, since a cold disk takes its time. Raises SpoolError; the dot is then not
         sent.
         """
@@ -197,8 +218,9 @@ class Exchange:
         except OSError as error:
             raise _unreadable(path, error) from error
 
-    async def _send_block(self, stuffer: Stuffer, block: bytes) -> None:
+    async def _send_block(self, stuffer: Stuffer | Chunk, block: bytes) -> None:
         self._wire.send(stuffer.stuff(block))
+        self.dot_sent = stuffer.is_over
         await self._wire.drain(within=self._timeouts.block)
 
     def _send_last(self, octets: bytes, *, replies: int = 0) -> None:
@@ -210,7 +232,7 @@ class Exchange:
         if 300 <= reply.code < 400 or (reply.code < 400 and not self.dot_sent):
             self._break(f'the server answered the content with "{reply}"')
         self.final = reply
-        self.must_reset = False
+        self.must_reset = self._chunking and not reply.is_positive
         if not self.dot_sent:
             self._wire.fail("the server answered before the end of the content")
 
@@ -250,6 +272,6 @@ def _if_positive(reply: Reply | None) -> Reply | None:
     return reply if reply is not None and reply.is_positive else None
 
 
-def _unreadable(path: Path, what: object) -> SpoolError:
+def _unreadable(path: Path | None, what: object) -> SpoolError:
     text = f"the content of a queued message cannot be read ({path}): {what}"
     return SpoolError(text, remedy="see that the disk and the file are readable; the message stays queued")

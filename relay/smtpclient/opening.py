@@ -30,7 +30,9 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """extensions: what the last EHLO offered, {} after HELO. tls: as the journal keeps it, "" for clear text."""
+    """extensions: what the last EHLO offered and is believed, {} after HELO. tls: as the journal keeps it, "" for clear
+    text.
+    """
 
     transport: asyncio.Transport
     greeting: Reply
@@ -46,9 +48,11 @@ class _Failed(Exception):
         self.failure = failure
 
 
-async def open_session(endpoint: Endpoint, options: SessionOptions) -> Opened | ConnectFailure:
-    """One try. Whatever fails, nothing stays open."""
-    opening = _Opening(endpoint, options)
+async def open_session(
+    endpoint: Endpoint, options: SessionOptions, *, over: socket.socket | None
+) -> Opened | ConnectFailure:
+    """One try. over: a socket that is connected already. Whatever fails, nothing stays open."""
+    opening = _Opening(endpoint, options, over)
     try:
         return await opening.run()
     except _Failed as failed:
@@ -62,8 +66,9 @@ async def open_session(endpoint: Endpoint, options: SessionOptions) -> Opened | 
 class _Opening:
     """The steps in order; `_stage` is the one a failure belongs to."""
 
-    def __init__(self, endpoint: Endpoint, options: SessionOptions) -> None:
+    def __init__(self, endpoint: Endpoint, options: SessionOptions, over: socket.socket | None) -> None:
         self._endpoint = endpoint
+        self._over = over  # until it is handed to the client, which closes it
         self._options = options
         self._times = options.timeouts
         self._stage = Stage.CONNECT
@@ -72,12 +77,13 @@ class _Opening:
         self._encrypted = False
 
     async def run(self) -> Opened:
-        if self._options.tls in (TlsMode.REQUIRED_STARTTLS, TlsMode.IMPLICIT) and self._server_name is None:
+        if self._options.tls.is_verified and self._server_name is None:
             raise self._failed(f'"{escape(self._endpoint.name)}" is no name that a certificate can have')
-        greeting = await self._greeting(await self._dialled())
+        context = self._context()
+        greeting = await self._greeting(await self._dialled(), context)
         extensions = await self._extensions()
         if self._wants_starttls(extensions):
-            await self._starttls(extensions)
+            await self._starttls(extensions, context)
             extensions = await self._extensions()
         if self._options.login:
             await self._authenticate(extensions)
@@ -86,23 +92,21 @@ class _Opening:
     def abort(self) -> None:
         if self._client.watch is not None:
             self._client.watch.transport.abort()
+        if self._over is not None:
+            self._over.close()
 
     async def _dialled(self) -> socket.socket:
-        try:
-            return await dial(
-                self._endpoint.address, self._endpoint.port, source=self._options.source, within=self._times.connect
-            )
-        except TimeoutError:
-            raise self._failed(f"no connection within {self._times.connect:g} s") from None
-        except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+        dialled, self._over = self._over or await dial(self._endpoint, self._options), None
+        if isinstance(dialled, ConnectFailure):
+            raise _Failed(dialled)
+        return dialled
 
-    async def _greeting(self, connection: socket.socket) -> Reply:
+    async def _greeting(self, connection: socket.socket, context: ssl.SSLContext) -> Reply:
         self._stage = Stage.GREETING
         self._encrypted = self._options.tls is TlsMode.IMPLICIT
-        context = self._options.contexts.verifying if self._encrypted else None
         name, within = self._server_name or self._endpoint.address, self._times.greeting
-        greeting = self._client.greet(connection, name=name, context=context, within=within)
+        from_the_start = context if self._encrypted else None
+        greeting = self._client.greet(connection, name=name, context=from_the_start, within=within)
         return await self._step(greeting, within=within)
 
     async def _extensions(self) -> dict[str, str]:
@@ -115,22 +119,32 @@ class _Opening:
             await self._step(self._client.helo(timeout=self._times.ehlo), within=self._times.ehlo)
             return {}
         heard = self._client.heard
-        return extensions_of(heard) if heard else {}
+        offered = extensions_of(heard) if heard else {}
+        return {keyword: each for keyword, each in offered.items() if keyword not in self._options.discarded}
 
     def _wants_starttls(self, extensions: dict[str, str]) -> bool:
-        if self._options.tls is TlsMode.REQUIRED_STARTTLS:
+        if self._options.tls in (TlsMode.REQUIRED, TlsMode.VERIFIED):
             return True
         return self._options.tls is TlsMode.OPPORTUNISTIC and "STARTTLS" in extensions
 
-    async def _starttls(self, extensions: dict[str, str]) -> None:
+    async def _starttls(self, extensions: dict[str, str], context: ssl.SSLContext) -> None:
         self._stage = Stage.STARTTLS
         if "STARTTLS" not in extensions:
             raise self._failed("the server does not offer STARTTLS")
-        contexts = self._options.contexts
-        context = contexts.opportunistic if self._options.tls is TlsMode.OPPORTUNISTIC else contexts.verifying
         within = self._times.ehlo
         await self._step(self._client.secure(name=self._server_name, context=context, within=within), within=within)
         self._encrypted = True
+
+    def _context(self) -> ssl.SSLContext:
+        """For TLS, whenever it comes."""
+        contexts = self._options.contexts
+        if not self._options.tls.is_verified:
+            return contexts.opportunistic
+        try:
+            return contexts.trusting(self._options.ca)
+        except OSError as error:  # an SSLError too, for a file that is no certificate
+            self._stage = Stage.STARTTLS
+            raise self._failed(f"{self._options.ca} cannot be used: {error.strerror or error}") from error
 
     async def _authenticate(self, extensions: dict[str, str]) -> None:
         self._stage = Stage.AUTH
@@ -153,7 +167,7 @@ class _Opening:
             return ""
         session: ssl.SSLObject = self._open_transport().get_extra_info("ssl_object")
         doubt = ""
-        if self._options.tls is TlsMode.OPPORTUNISTIC:
+        if not self._options.tls.is_verified:
             doubt = self._options.contexts.doubt(session, self._server_name or self._endpoint.name)
         return f"{session.version()} unverified: {doubt}" if doubt else f"{session.version()} verified"
 

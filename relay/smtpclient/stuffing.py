@@ -18,12 +18,18 @@ def stuff(content: bytes) -> bytes:
 
 
 class Stuffer:
-    """Content in blocks: `stuff` each, then `end`."""
+    """Content in blocks: `begin`, `stuff` each, then `end`. is_over: no, the dot is yet to come."""
 
     __slots__ = ("_last",)
 
+    is_over = False
+
     def __init__(self) -> None:
         self._last = b"\r\n"  # the two octets before the next block; the first block begins a line
+
+    def begin(self) -> bytes:
+        """Nothing: DATA was answered, and the content follows."""
+        return b""
 
     def stuff(self, block: bytes) -> bytes:
         whole = self._last + block

@@ -29,16 +29,31 @@ _KEPT_CHAINS = 2000
 
 
 class TlsContexts:
-    """Built once, used by every connection. ca_file: PEM of further roots to trust, for a smarthost of one's own."""
+    """Built once, used by every connection. ca_file: PEM of further roots to trust everywhere."""
 
-    __slots__ = ("_doubts", "_doubts_since", "_monotonic", "opportunistic", "verifying")
+    __slots__ = ("_ca_file", "_doubts", "_doubts_since", "_monotonic", "_trusting", "opportunistic", "verifying")
 
     def __init__(self, *, monotonic: Callable[[], float], ca_file: Path | None = None) -> None:
         self.opportunistic = _opportunistic()
         self.verifying = _verifying(ca_file)
+        self._ca_file = ca_file
+        self._trusting: dict[tuple[Path, int], ssl.SSLContext] = {}
         self._monotonic = monotonic
         self._doubts: dict[tuple[bytes, str], str] = {}
         self._doubts_since = monotonic()
+
+    def trusting(self, ca: Path | None) -> ssl.SSLContext:
+        """Verifying, with the roots of a smarthost's own CA besides. Its file is read again when it changes. Raises
+        OSError.
+        """
+        if ca is None:
+            return self.verifying
+        key = (ca, ca.stat().st_mtime_ns)
+        if key not in self._trusting:
+            context = _verifying(self._ca_file)
+            context.load_verify_locations(cafile=ca)
+            self._trusting = {old: kept for old, kept in self._trusting.items() if old[0] != ca} | {key: context}
+        return self._trusting[key]
 
     def doubt(self, session: ssl.SSLObject, name: str) -> str:
         """Why the session's certificate would not have been accepted for `name`; "" when it would."""

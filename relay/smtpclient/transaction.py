@@ -7,15 +7,15 @@ result keeps every reply exactly. `decided` tells whether the replies settle eve
 4.5.3.2.6: the final dot).
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from relay.mail.reply import Reply
 from relay.mail.verdict import Stage
 
 
-@dataclass(frozen=True, slots=True)
-class OutgoingContent:
+class OutgoingContent(Struct, frozen=True):
     """A message's octets: `head`, then `body`, then the file's if there is one. Lines end in CRLF; dots are not yet
     stuffed.
 
@@ -33,8 +33,7 @@ class OutgoingContent:
         return len(self.head) + len(self.body) + self.size
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(Struct, frozen=True):
     """sender: "" is the null reverse-path. mail_parameters: as sent, with the space before (" SIZE=1000
     BODY=8BITMIME"), or "".
 
@@ -47,14 +46,13 @@ class Transaction:
     mail_parameters: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class TransactionResult:
+class TransactionResult(Struct, frozen=True):
     """What the server said.
 
-    mail: to MAIL. recipients: to each RCPT, in order; all None when MAIL was refused. final: to the dot, or to DATA
-    where that was refused. None: no reply came that can be believed, or the command was not sent. stage: the command
-    whose reply ended the transaction, or at which it broke. failure: "" or what broke, in words; the connection is
-    then closed. dot_sent: the end of the content has been handed to the socket.
+    mail: to MAIL. recipients: to each RCPT, in order; all None when MAIL was refused. final: to the dot or chunk, or
+    to DATA where that was refused. None: no reply came that can be believed, or the command was not sent. stage: the
+    command whose reply ended the transaction, or at which it broke. failure: "" or what broke, in words; the connection
+    is then closed. dot_sent: the end of the content has been handed to the socket.
     """
 
     mail: Reply | None

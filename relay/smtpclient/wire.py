@@ -12,6 +12,7 @@ again. `asyncio.timeout` per reply would take longer than the rest of a transact
 """
 
 import asyncio
+import contextlib
 from collections import deque
 
 from relay.mail.reply import Reply, ReplyError, ReplyParser
@@ -31,6 +32,7 @@ class Wire(asyncio.Protocol):
         "_alarm",
         "_alarm_at",
         "_deadline",
+        "_is_gone",
         "_limit",
         "_loop",
         "_owed",
@@ -52,6 +54,7 @@ class Wire(asyncio.Protocol):
         self._replies: deque[Reply] = deque()  # come, not yet asked for
         self._owed = 0  # asked for, not yet come
         self._paused = False
+        self._is_gone = False
         self._waiter: asyncio.Future[None] | None = None
         self._deadline = _NEVER
         self._limit = 0.0
@@ -74,10 +77,15 @@ class Wire(asyncio.Protocol):
 
     async def reply(self, *, within: float) -> Reply:
         """The next reply. within: seconds from now until the whole of it has come."""
-        deadline = self._loop.time() + within
-        while not self._replies:
-            await self._wait(deadline, within)
+        if not self._replies:
+            deadline = self._loop.time() + within
+            while not self._replies:
+                await self._wait(deadline, within)
         return self._replies.popleft()
+
+    def take(self) -> Reply | None:
+        """The next reply, if it has come."""
+        return self._replies.popleft() if self._replies else None
 
     async def drain(self, *, within: float) -> None:
         """Until the transport takes more, or a reply has come."""
@@ -108,6 +116,16 @@ class Wire(asyncio.Protocol):
         if not self.failure:
             self.failure = "closed by us"
             self._transport.close()
+
+    async def gone(self, *, within: float) -> None:
+        """Until the transport is closed: inside TLS the other end has a word in it. Not longer than `within`."""
+        if self._is_gone:
+            return
+        self._waiter = self._loop.create_future()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._waiter
+        self._waiter = None
 
     async def _wait(self, deadline: float, within: float) -> None:
         if self.failure:
@@ -182,3 +200,5 @@ class Wire(asyncio.Protocol):
         self.fail(f"connection lost: {exc}" if exc else "connection lost")
         if self._alarm is not None:
             self._alarm.cancel()
+        self._is_gone = True
+        self._wake()

@@ -8,9 +8,7 @@ claimed is given back, so that it is due; nothing stays claimed by nobody.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any, TypeVar
 
 from relay.errors import SpoolError
@@ -32,14 +30,6 @@ T = TypeVar("T")
 Claimed = tuple[QueuedRecipient, ...]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who waits for an end, and whether recipients are handed over with it."""
-
-    future: "asyncio.Future[Any]"
-    hand_over: bool
 
 
 class Changes:
@@ -68,25 +58,36 @@ class Changes:
     async def accept(self, message: NewMessage, *, hand_over: bool) -> Claimed:
         self._committer.raise_if_unusable()
         number = self._number(message)
-        caller = Caller(self._loop.create_future(), hand_over)
+        status = rows.HELD if message.held else rows.FRESH if hand_over else rows.QUEUED
+        arrival_of = partial(Arrival, number, message, status=status)
+        future: asyncio.Future[Claimed] = self._loop.create_future()
         if is_large(message.content):
-            self._keeper.keep((message,), partial(self._accept_kept, caller, number, message))
+            self._keeper.keep((message,), partial(self._accept_kept, future, arrival_of))
         else:
-            self._accept_kept(caller, number, message, (keep_inline(message.content),), None)
-        claimed: Claimed = await self._end_of(caller, claims=_all)
-        return claimed
+            self._accept_kept(future, arrival_of, (keep_inline(message.content),), None)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The end may have come in the very turn of the loop in which the caller was cancelled.
+            if _succeeded(future):
+                self.return_claims(future.result())
+            raise
 
     def _accept_kept(
-        self, caller: Caller, number: int, message: NewMessage, kept: AllKept | None, failure: Exception | None
+        self,
+        future: "asyncio.Future[Claimed]",
+        arrival_of: Callable[[Kept], Arrival],
+        kept: AllKept | None,
+        failure: Exception | None,
     ) -> None:
         if kept is None:
-            tell(caller.future, failure or SpoolError("a content was not kept"))
+            tell(future, failure or SpoolError("a content was not kept"))
             return
-        arrival = _arrival(number, message, kept[0], hand_over=caller.hand_over)
+        arrival = arrival_of(kept[0])
         self._submit(
             Operation(
                 partial(operations.accept, arrival=arrival),
-                caller.future,
+                future,
                 committed=partial(self._remember, arrival),
                 deserted=self.return_claims,
                 undone=partial(self._remove_files, kept),
@@ -110,49 +111,58 @@ class Changes:
 
     # settle
 
-    async def settle(self, settlement: Settlement, *, hand_over: bool) -> Settled:
-        self._committer.raise_if_unusable()
+    def settle(self, settlement: Settlement) -> "asyncio.Future[Settled]":
+        future: asyncio.Future[Settled] = self._loop.create_future()
         number = number_of(settlement.message_id, shard=self._shard)
-        if number is None:
-            return Settled(missing=tuple(outcome.position for outcome in settlement.outcomes))
-        for report in settlement.reports:
+        if not self._committer.is_usable:
+            future.set_exception(self._committer.unusable())
+        elif number is None:
+            future.set_result(Settled(missing=tuple(outcome.position for outcome in settlement.outcomes)))
+        elif settlement.reports:
+            self._check(settlement.reports)
+            self._keep_reports(future, number, settlement)
+        else:
+            self._submit_settling(future, Settling(number, settlement, ()))
+        return future
+
+    def _check(self, reports: Sequence[NewMessage]) -> None:
+        for report in reports:
             self._number(report)
             if report.content.file is not None:
                 raise ValueError("a report has its body in memory")
-        caller = Caller(self._loop.create_future(), hand_over)
-        if settlement.reports:
-            self._keep_reports(caller, number, settlement)
-        else:
-            self._settle_kept(caller, number, settlement, (), None)
-        done: SettledRows = await self._end_of(caller, claims=attrgetter("settled.reports"))
-        return done.settled
 
-    def _keep_reports(self, caller: Caller, number: int, settlement: Settlement) -> None:
-        self._keeper.keep(settlement.reports, partial(self._settle_kept, caller, number, settlement))
+    def _keep_reports(self, future: "asyncio.Future[Settled]", number: int, settlement: Settlement) -> None:
+        self._keeper.keep(settlement.reports, partial(self._reports_kept, future, number, settlement))
 
-    def _settle_kept(
-        self, caller: Caller, number: int, settlement: Settlement, kept: AllKept | None, failure: Exception | None
+    def _reports_kept(
+        self,
+        future: "asyncio.Future[Settled]",
+        number: int,
+        settlement: Settlement,
+        kept: AllKept | None,
+        failure: Exception | None,
     ) -> None:
-        if kept is None:
-            if isinstance(failure, SpoolError) and self._committer.is_usable:
-                log.error("report not written yet", extra={"error": str(failure)})
-                # Under another name, as every time: what an fsync has failed is not synced again.
-                self._loop.call_later(RETRY_SECONDS, self._keep_reports, caller, number, settlement)
-            else:
-                tell(caller.future, failure or SpoolError("a content was not kept"))
-            return
-        arrivals = tuple(
-            _arrival(self._number(report), report, how, hand_over=caller.hand_over)
-            for report, how in zip(settlement.reports, kept, strict=True)
-        )
-        settling = Settling(number, settlement, arrivals)
+        if kept is not None:
+            arrivals = tuple(
+                Arrival(self._number(report), report, how, rows.QUEUED)
+                for report, how in zip(settlement.reports, kept, strict=True)
+            )
+            self._submit_settling(future, Settling(number, settlement, arrivals))
+        elif isinstance(failure, SpoolError) and self._committer.is_usable:
+            log.error("report not written yet", extra={"error": str(failure)})
+            # Under another name, as every time: what an fsync has failed is not synced again.
+            self._loop.call_later(RETRY_SECONDS, self._keep_reports, future, number, settlement)
+        else:
+            tell(future, failure or SpoolError("a content was not kept"))
+
+    def _submit_settling(self, future: "asyncio.Future[Settled]", settling: Settling) -> None:
+        kept = [arrival.kept for arrival in settling.reports]
         self._submit(
             Operation(
                 partial(operations.settle, settling=settling),
-                caller.future,
+                future,
                 committed=partial(self._settled, settling),
-                deserted=self._return_reports,
-                undone=partial(self._remove_files, kept),
+                undone=partial(self._remove_files, kept) if kept else None,
                 insists=True,
             )
         )
@@ -167,9 +177,6 @@ class Changes:
                 self._remember(arrival)
             else:
                 self._keeper.remove(arrival.kept.file)
-
-    def _return_reports(self, done: SettledRows) -> None:
-        self.return_claims(done.settled.reports)
 
     def forget_message(self, removed: Removed) -> None:
         """Its rows are gone for good; now its content may go."""
@@ -195,15 +202,6 @@ class Changes:
             future.set_result(None)
         return future
 
-    async def _end_of(self, caller: Caller, *, claims: Callable[[Any], Claimed]) -> Any:
-        try:
-            return await caller.future
-        except asyncio.CancelledError:
-            # The end may have come in the very turn of the loop in which the caller was cancelled.
-            if _succeeded(caller.future):
-                self.return_claims(claims(caller.future.result()))
-            raise
-
     def _submit(self, operation: Operation[Any]) -> None:
         try:
             self._committer.submit(operation)
@@ -213,15 +211,6 @@ class Changes:
     def _remove_files(self, kept: Sequence[Kept]) -> None:
         for one in kept:
             self._keeper.remove(one.file)
-
-
-def _arrival(number: int, message: NewMessage, kept: Kept, *, hand_over: bool) -> Arrival:
-    usual = rows.FRESH if hand_over else rows.QUEUED
-    return Arrival(number, message, kept, rows.HELD if message.held else usual)
-
-
-def _all(claimed: Claimed) -> Claimed:
-    return claimed
 
 
 def _succeeded(future: "asyncio.Future[Any]") -> bool:

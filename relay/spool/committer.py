@@ -19,7 +19,6 @@ committer is broken: every caller now and later hears SpoolError, and a new owne
 import asyncio
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Generator
 from enum import Enum
 from functools import partial
@@ -28,7 +27,7 @@ from typing import Any
 from relay.errors import SpoolError
 from relay.spool import failure
 from relay.spool.checkpoint import Checkpoints
-from relay.spool.disk import DiskThread
+from relay.spool.disk import Disk
 from relay.spool.group import Group
 from relay.spool.measures import Measures
 from relay.spool.operation import Operation
@@ -57,7 +56,7 @@ class State(Enum):
 
 
 class Committer:
-    """See the module.
+    """See the module. clock: seconds, by which writing gives the loop back.
 
     Called after each commit: queued(the earliest due time of what it queued), observe(seconds, operations).
     """
@@ -66,13 +65,14 @@ class Committer:
         self,
         connection: sqlite3.Connection,
         tables: Tables,
-        disk: DiskThread,
+        disk: Disk,
         checkpoints: Checkpoints,
         reserve: Reserve,
         *,
         gap: float,
         still: float,
         measures: Measures,
+        clock: Callable[[], float],
         queued: Callable[[float], None],
         observe: Callable[[float, int], None],
         reached: Reached,
@@ -87,6 +87,7 @@ class Committer:
         self._gap = gap
         self._still = still
         self._measures = measures
+        self._clock = clock
         self._queued = queued
         self._observe = observe
         self._reached = reached
@@ -125,10 +126,14 @@ class Committer:
         return self._refused or self._rests_until > self._loop.time()
 
     def raise_if_unusable(self) -> None:
+        if not self.is_usable:
+            raise self.unusable()
+
+    def unusable(self) -> SpoolError:
+        """Why it is; an error of its own for each who hears it."""
         if self.failure is not None:
-            raise SpoolError(self.failure.text, remedy=self.failure.remedy)
-        if self._closing:
-            raise SpoolError("the spool is closed")
+            return SpoolError(self.failure.text, remedy=self.failure.remedy)
+        return SpoolError("the spool is closed")
 
     async def close(self) -> None:
         """Finish what was given, then carry the log over. The connection is the caller's again."""
@@ -203,16 +208,16 @@ class Committer:
         self._state = State.WRITING
         self._group = Group(self._connection, self._tables, self._take())
         self._writing = self._group.write()
-        self._gave_back_at = time.perf_counter()
+        self._gave_back_at = self._clock()
         self._go_on_writing()
 
     def _go_on_writing(self) -> None:
-        began = time.perf_counter()
+        began = self._clock()
         until = began + max(SLICE_SECONDS, (began - self._gave_back_at) * SLICE_SHARE)
         try:
             for _ in self._writing:
-                if time.perf_counter() > until:
-                    self._gave_back_at = time.perf_counter()
+                if self._clock() > until:
+                    self._gave_back_at = self._clock()
                     self._loop.call_soon(self._go_on_writing)
                     return
         except sqlite3.Error as error:

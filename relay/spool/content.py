@@ -17,6 +17,8 @@ from io import FileIO
 from pathlib import Path
 from zlib import crc32
 
+from msgspec import Struct
+
 from relay.errors import SpoolDamaged
 from relay.spool.failure import translated
 from relay.spool.steps import Reached, Step
@@ -83,8 +85,7 @@ class IncomingFile:
         self._owned_by_spool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(Struct, frozen=True):
     """What is to be sent: head, then body; the body is `body`, or the octets in `file`.
 
     head: header fields and the empty line. Everything with CRLF, not dot-stuffed.
@@ -134,8 +135,7 @@ def _opened(path: Path) -> FileIO:
         raise SpoolDamaged(f"{path} is missing") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """How a content is kept: body here, or the file of that name in the shard's content directory.
 
     body_checksum: crc32 of the body.

@@ -10,9 +10,22 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+
+
+class Disk(Protocol):
+    """Where a shard waits for the disk: `DiskThread`, but for a dry run."""
+
+    def call(self, work: Callable[[], T], done: Callable[[T | None, Exception | None], None]) -> None:
+        """done: called on the loop with the result, or with what was raised."""
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """The job's result; for what is not on the hot path."""
+
+    def stop(self) -> None:
+        """Ends when the jobs given so far are done."""
 
 
 class Job(Generic[T]):

@@ -7,7 +7,6 @@ whoever settles. When the directory could not be synced an era ends: names that 
 be lost with those that were, so each is changed, which writes it anew, before the directory is synced for it.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from relay.spool.content import (
     remove_file,
     remove_if_possible,
 )
-from relay.spool.disk import DiskThread
+from relay.spool.disk import Disk
 from relay.spool.failure import translated
 from relay.spool.steps import Reached, Step
 from relay.spool.values import NewMessage
@@ -36,14 +35,14 @@ AllKept = tuple[Kept, ...]
 
 
 class Keeper:
-    """directory: the shard's content directory. new_name: never gives one twice."""
+    """directory: the shard's content directory. new_name: never gives one twice. disk: stopped with it."""
 
-    def __init__(self, directory: Path, *, new_name: Callable[[], str], reached: Reached) -> None:
+    def __init__(self, directory: Path, *, new_name: Callable[[], str], disk: Disk, reached: Reached) -> None:
         self.directory = directory
         self._new_name = new_name
         self._reached = reached
         self._era = 0
-        self._thread = DiskThread(asyncio.get_running_loop(), name=f"{directory.parent.name} contents")
+        self._disk = disk
 
     def incoming(self) -> IncomingFile:
         """Raises SpoolFull, SpoolError."""
@@ -55,7 +54,7 @@ class Keeper:
             if message.content.file is not None:
                 message.content.file.hand_to_spool()
         # A name of its own each time: what is settled again must not meet the file of the first time.
-        self._thread.call(partial(self._keep, [(message.content, self._new_name()) for message in messages]), done)
+        self._disk.call(partial(self._keep, [(message.content, self._new_name()) for message in messages]), done)
 
     def _keep(self, contents: Sequence[tuple[Content, str]]) -> AllKept:
         kept: list[Kept] = []
@@ -85,7 +84,7 @@ class Keeper:
     def remove(self, file: str | None) -> None:
         """Unlink a file no row knows any more; a failure leaves it to the next recovery."""
         if file is not None:
-            self._thread.call(partial(self._remove_now, file), _removed)
+            self._disk.call(partial(self._remove_now, file), _removed)
 
     def _remove_now(self, file: str | None) -> None:
         if file is not None:
@@ -94,8 +93,8 @@ class Keeper:
 
     async def close(self) -> None:
         """Finish what was given."""
-        await self._thread.run(_nothing)
-        self._thread.stop()
+        await self._disk.run(_nothing)
+        self._disk.stop()
 
 
 def _nothing() -> None:

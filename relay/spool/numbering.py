@@ -11,6 +11,7 @@ after it, not from its number plus one.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from relay.mail import queue_id
 
@@ -30,6 +31,7 @@ _DIGITS = bytes.maketrans(
 _PAIRS = tuple(first + second for first in queue_id.ALPHABET for second in queue_id.ALPHABET)
 
 
+@lru_cache(maxsize=1024)  # asked several times on a message's way
 def number_of(message_id: str, *, shard: int) -> int | None:
     """The number of an id of this shard; None for another shard's id, or what is none."""
     if len(message_id) != queue_id.LENGTH or not message_id.isascii():

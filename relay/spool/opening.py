@@ -6,6 +6,7 @@ carries the log over if it may write; so the one that may not is closed last.)
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from relay.errors import SpoolDamaged, SpoolFull, SpoolLocked
 from relay.spool import integrity, recovery
 from relay.spool.checkpoint import Checkpoints
 from relay.spool.committer import Committer
-from relay.spool.disk import DiskThread
+from relay.spool.disk import Disk, DiskThread
+from relay.spool.inline import InlineDisk, forget_durability, standing_still
 from relay.spool.keeper import Keeper
 from relay.spool.lock import Lock
 from relay.spool.measures import Measures
@@ -41,7 +43,7 @@ class Parts:
     recent: RecentContents
     reads: Reads
     looks: Reads
-    disk: DiskThread
+    disk: Disk
 
     async def close(self) -> None:
         await self.committer.close()
@@ -76,6 +78,7 @@ async def opened(
     still: float,
     observe: Callable[[float, int], None],
     reached: Reached,
+    inline: bool,
 ) -> Parts:
     """Raises SpoolLocked, SpoolVersion, SpoolFull, SpoolError."""
     own = recovery.shard_directory(directory, shard)
@@ -88,7 +91,7 @@ async def opened(
         lock.release()
         raise
     try:
-        reads, looks = await Reads.open(own / DATABASE), await Reads.open(own / DATABASE)
+        reads, looks = [await Reads.open(own / DATABASE, inline=inline) for _ in range(2)]
     except BaseException:
         recovered.connection.close()
         lock.release()
@@ -96,7 +99,9 @@ async def opened(
     measures = Measures()
     reserve.restore_if_possible()
     numbering = Numbering(shard=shard, now=now, random=random, last=recovered.last_number)
-    disk = DiskThread(asyncio.get_running_loop(), name=f"{own.name} commits")
+    disk = _disk(f"{own.name} commits", inline=inline)
+    if inline:
+        forget_durability(recovered.connection)
     committer = Committer(
         recovered.connection,
         Tables(
@@ -110,6 +115,7 @@ async def opened(
         gap=gap,
         still=still,
         measures=measures,
+        clock=standing_still if inline else time.perf_counter,
         queued=reads.queued,
         observe=observe,
         reached=reached,
@@ -119,12 +125,22 @@ async def opened(
         numbering=numbering,
         measures=measures,
         committer=committer,
-        keeper=Keeper(own / CONTENT, new_name=numbering.next_id, reached=reached),
+        keeper=Keeper(
+            own / CONTENT,
+            new_name=numbering.next_id,
+            disk=_disk(f"{own.name} contents", inline=inline),
+            reached=reached,
+        ),
         recent=RecentContents(),
         reads=reads,
         looks=looks,
         disk=disk,
     )
+
+
+def _disk(name: str, *, inline: bool) -> Disk:
+    loop = asyncio.get_running_loop()
+    return InlineDisk(loop) if inline else DiskThread(loop, name=name)
 
 
 def _recovered(directory: Path, lock: Lock, reserve: Reserve, now: Callable[[], float]) -> Recovered:

@@ -6,9 +6,10 @@ the tables.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
+
+from msgspec import Struct
 
 from relay.mail.event import Event, Kind
 from relay.spool import rows
@@ -22,11 +23,8 @@ Work = Callable[[Tables], Steps[T]]
 
 PIECE = 128  # rows between two yields
 
-_CLEAN = Settled()
 
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """A message to insert under its number, with the way its content is kept. status: FRESH, QUEUED or HELD."""
 
     number: int
@@ -35,8 +33,7 @@ class Arrival:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settling:
+class Settling(Struct, frozen=True):
     """A settlement with its message's number and its reports ready to insert."""
 
     number: int
@@ -44,16 +41,13 @@ class Settling:
     reports: tuple[Arrival, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SettledRows:
-    """What a settlement did: `settled` for the caller; gone: the message, if it ended with this.
-
-    took_reports: its reports are in the queue; not so if none of its recipients was there.
+class SettledRows(Settled, frozen=True):
+    """gone: the message, if it ended with this. took_reports: its reports are in the queue; not so if none of its
+    recipients was there.
     """
 
-    settled: Settled
-    gone: Removed | None
-    took_reports: bool
+    gone: Removed | None = None
+    took_reports: bool = True
 
 
 def accept(tables: Tables, arrival: Arrival) -> Steps[tuple[QueuedRecipient, ...]]:
@@ -110,15 +104,12 @@ def settle(tables: Tables, settling: Settling) -> Steps[SettledRows]:
         tables.add_events(_applied(tables, number, piece, missing))
         yield
     if missing and len(missing) == len(settlement.outcomes):
-        return SettledRows(Settled(missing=tuple(missing)), None, took_reports=False)
+        return SettledRows(tuple(missing), took_reports=False)
     if settlement.suppressions:
         tables.add_suppressions(settlement.suppressions)
-    claimed: list[QueuedRecipient] = []
     for report in settling.reports:
-        claimed += yield from accept(tables, report)
-    gone = tables.remove_if_done(number, settlement.message_id)
-    settled = Settled(tuple(missing), tuple(claimed)) if missing or claimed else _CLEAN
-    return SettledRows(settled, gone, took_reports=True)
+        yield from accept(tables, report)
+    return SettledRows(tuple(missing), tables.remove_if_done(number, settlement.message_id))
 
 
 def _applied(tables: Tables, number: int, outcomes: Iterable[Outcome], missing: list[int]) -> Iterator[bytes]:

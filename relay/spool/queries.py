@@ -1,8 +1,8 @@
 """spool.queries: everything that is asked of a shard, as SQL with what its rows mean.
 
 The same questions are put by the owner, on a connection that only reads (`reads`), and by other processes (`reader`).
-What is asked for every delivery goes through an index and takes a limit; `find`, `count`, `totals` and `domains` look
-through the queue.
+What is asked for every delivery goes through an index and takes a limit; `find`, `count`, `totals`, `domains` and
+`waiting` look through the queue.
 """
 
 # ruff: noqa: S608  what is put into SQL here are constants of ours; values are bound
@@ -30,6 +30,7 @@ T = TypeVar("T")
 # Not an inner join: a recipient whose message cannot be found any more is damage to be told of, not to be left out.
 _ITS_MESSAGE = "LEFT JOIN message m ON m.number = r.message"
 _START: Cursor = (float("-inf"), 0, 0)
+_FAR: Cursor = (float("inf"), 0, 0)
 _END: Key = (2**62, 0)
 
 
@@ -42,18 +43,44 @@ class Query(Generic[T]):
     result: Callable[[list[Row]], T]
 
 
-def due(*, domain: str | None, after: Cursor | None, until: float, limit: int, shard: int) -> Query[Found]:
-    """Queued recipients with due_at at most `until`, in due order, of one domain or of all."""
-    index, condition = ("recipient_due", "") if domain is None else ("recipient_domain", "r.domain = ? AND ")
+def due(*, after: Cursor | None, until: float, limit: int, shard: int) -> Query[Found]:
+    """Queued recipients with due_at at most `until`, in due order."""
     sql = (
-        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY {index} {_ITS_MESSAGE}"
-        f" WHERE r.status = {rows.QUEUED} AND {condition}r.due_at <= ?"
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_due {_ITS_MESSAGE}"
+        f" WHERE r.status = {rows.QUEUED} AND r.due_at <= ?"
         " AND (r.due_at, r.message, r.position) > (?, ?, ?) ORDER BY r.due_at, r.message, r.position LIMIT ?"
     )
-    parameters = (until, *(after or _START), limit)
-    return Query(
-        sql, parameters if domain is None else (domain, *parameters), partial(stored.queued_recipients, shard=shard)
+    return Query(sql, (until, *(after or _START), limit), partial(stored.queued_recipients, shard=shard))
+
+
+def end_of_due(domain: str, *, after: Cursor | None, until: float, length: int) -> Query[Cursor | None]:
+    """The cursor so many due recipients of a domain further on; None when there are not so many."""
+    sql = (
+        "SELECT due_at, message, position FROM recipient INDEXED BY recipient_domain"
+        f" WHERE status = {rows.QUEUED} AND domain = ? AND due_at <= ? AND (due_at, message, position) > (?, ?, ?)"
+        " ORDER BY due_at, message, position LIMIT 1 OFFSET ?"
     )
+    return Query(sql, (domain, until, *(after or _START), length - 1), _cursor)
+
+
+def _cursor(found: list[Row]) -> Cursor | None:
+    return (found[0][0], found[0][1], found[0][2]) if found else None
+
+
+def due_in(
+    domain: str, credential: str, *, after: Cursor | None, to: Cursor | None, until: float, limit: int, shard: int
+) -> Query[Found]:
+    """As `due`, of what a credential sent to one domain, up to a cursor. No index has the credential: it would cost
+    every deferral more than to pass over others' mail costs now and then.
+    """
+    sql = (
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_domain {_ITS_MESSAGE}"
+        f" WHERE r.status = {rows.QUEUED} AND r.domain = ? AND r.due_at <= ? AND m.credential = ?"
+        " AND (r.due_at, r.message, r.position) > (?, ?, ?) AND (r.due_at, r.message, r.position) <= (?, ?, ?)"
+        " ORDER BY r.due_at, r.message, r.position LIMIT ?"
+    )
+    parameters = (domain, until, credential, *(after or _START), *(to or _FAR), limit)
+    return Query(sql, parameters, partial(stored.queued_recipients, shard=shard))
 
 
 def next_due_at(after: float) -> Query[float | None]:
@@ -219,6 +246,16 @@ def domains(limit: int) -> Query[list[DomainTotal]]:
 
 def _domains(found: list[Row]) -> list[DomainTotal]:
     return [DomainTotal(domain, waiting, reply) for domain, waiting, reply in found]
+
+
+def waiting() -> Query[dict[str, StatusTotal]]:
+    """By domain, all that is not held: not tried yet, being sent, deferred."""
+    sql = f"SELECT domain, count(*), min(message) FROM recipient r WHERE {_WAITING} GROUP BY domain"
+    return Query(sql, (), _waiting)
+
+
+def _waiting(found: list[Row]) -> dict[str, StatusTotal]:
+    return {domain: StatusTotal(count, stored.oldest(number)) for domain, count, number in found}
 
 
 # what is to be carried over

@@ -16,7 +16,7 @@ from relay.spool.content import StoredContent
 from relay.spool.failure import translated
 from relay.spool.queries import Query
 from relay.spool.recovery import CONTENT, DATABASE, shard_directory
-from relay.spool.values import DomainTotal, QueueEntry, Selection, Totals
+from relay.spool.values import DomainTotal, QueueEntry, Selection, StatusTotal, Totals
 
 T = TypeVar("T")
 
@@ -44,6 +44,10 @@ class SpoolReader:
     def domains(self, limit: int = 10) -> list[DomainTotal]:
         """Those most recipients wait for."""
         return self._ask(queries.domains(limit))
+
+    def waiting(self) -> dict[str, StatusTotal]:
+        """Every domain that recipients wait for, but for those held."""
+        return self._ask(queries.waiting())
 
     def content(self, message_id: str) -> StoredContent:
         """Raises NotFound."""

@@ -9,13 +9,14 @@ time: the walk then begins again from there, so that nothing due is ever missed 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiosqlite
 
 from relay.errors import SpoolDamaged
 from relay.spool import database, integrity, queries
 from relay.spool.failure import translated
+from relay.spool.inline import InlineConnection
 from relay.spool.queries import Query
 from relay.spool.stored import Found, Key
 from relay.spool.tables import INFINITY
@@ -24,10 +25,18 @@ from relay.spool.values import Cursor
 T = TypeVar("T")
 
 
+class Connection(Protocol):
+    """aiosqlite's, but for a dry run."""
+
+    async def execute_fetchall(self, sql: str, parameters: Iterable[Any] | None = None) -> Iterable[Any]: ...
+
+    async def close(self) -> None: ...
+
+
 class Reads:
     """Raises SpoolError."""
 
-    def __init__(self, connection: aiosqlite.Connection, *, directory: Path) -> None:
+    def __init__(self, connection: Connection, *, directory: Path) -> None:
         self._connection = connection
         self._directory = directory
         self._under_way: list[set[Key]] = []
@@ -35,10 +44,9 @@ class Reads:
         self._behind = INFINITY  # the earliest due time of what was queued where the walk had already been
 
     @classmethod
-    async def open(cls, path: Path) -> "Reads":
+    async def open(cls, path: Path, *, inline: bool = False) -> "Reads":
         with translated(f"{path} cannot be read"):
-            connection = await aiosqlite.connect(database.read_only_uri(path), uri=True, isolation_level=None)
-            connection.text_factory = database.as_text
+            connection = InlineConnection(path) if inline else await _in_a_thread(path)
             await connection.execute_fetchall(f"PRAGMA busy_timeout = {database.READ_BUSY_MILLISECONDS}")
             # Having read once it is known to the database as one that uses it: `opening` relies on that.
             await connection.execute_fetchall("PRAGMA user_version")
@@ -61,7 +69,7 @@ class Reads:
             after = (behind, -1, -1)
         walked = False
         try:
-            found = await self.ask_due(queries.due(domain=None, after=after, until=until, limit=limit, shard=shard))
+            found = await self.ask_due(queries.due(after=after, until=until, limit=limit, shard=shard))
             walked = not found.damaged
         finally:
             if not walked:  # it will be walked again
@@ -94,3 +102,9 @@ class Reads:
 
     async def close(self) -> None:
         await self._connection.close()
+
+
+async def _in_a_thread(path: Path) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(database.read_only_uri(path), uri=True, isolation_level=None)
+    connection.text_factory = database.as_text
+    return connection

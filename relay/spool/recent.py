@@ -3,6 +3,8 @@
 Bounded in octets; the oldest go first, and are read from the spool when they are wanted after all.
 """
 
+from collections import OrderedDict
+
 from relay.spool.content import StoredContent
 
 RECENT_OCTETS = 16 * 1024 * 1024
@@ -11,7 +13,8 @@ RECENT_OCTETS = 16 * 1024 * 1024
 class RecentContents:
     def __init__(self, octets: int = RECENT_OCTETS) -> None:
         self._room = octets
-        self._contents: dict[str, StoredContent] = {}
+        # Not a dict: to find its first, it walks over all that were dropped before.
+        self._contents: OrderedDict[str, StoredContent] = OrderedDict()
 
     def get(self, message_id: str) -> StoredContent | None:
         return self._contents.get(message_id)

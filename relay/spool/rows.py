@@ -99,13 +99,16 @@ def queued_message(message: NewMessage) -> QueuedMessage:
     )
 
 
-_event_fields = attrgetter(*Event.__dataclass_fields__)
+_decode_event = msgspec.msgpack.Decoder(Event).decode
 _suppression_fields = attrgetter(*Suppression.__dataclass_fields__)
 _strike_fields = attrgetter(*Strike.__dataclass_fields__)
 
 
 def pack_event(event: Event) -> bytes:
-    return _pack(_event_fields(event))
+    try:
+        return _encode(event)
+    except UnicodeEncodeError:
+        return _pack(msgspec.structs.astuple(event))
 
 
 def pack_arrival(message: NewMessage, kind: Kind, recipient: str, *, detail: str = "") -> bytes:
@@ -131,8 +134,7 @@ def pack_arrival(message: NewMessage, kind: Kind, recipient: str, *, detail: str
 
 
 def unpack_event(packed: bytes) -> Event:
-    at, kind, *rest = _decode(packed)
-    return Event(at, Kind(kind), *rest)
+    return _decode_event(packed)
 
 
 def pack_suppression(value: Suppression | Strike) -> bytes:

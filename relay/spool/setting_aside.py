@@ -54,7 +54,7 @@ class SettingAside:
         self._reads = reads
         self._committed = committed
 
-    async def sound(self, ask: Callable[[], Awaitable[Found]], *, doubt: str = "") -> list[QueuedRecipient]:
+    async def sound(self, ask: Callable[[], Awaitable[Found]], *, doubt: str = "") -> Found:
         """What a question finds once all damaged of it is set aside: asked again, so that its limit is filled.
 
         doubt: what is to be added to each reason. Raises SpoolError.
@@ -63,7 +63,7 @@ class SettingAside:
         while (found := await ask()).damaged and found.damaged != before:
             before = found.damaged
             await self._set_aside([replace(one, reason=one.reason + doubt) for one in before])
-        return found.recipients
+        return found
 
     async def _set_aside(self, damaged: Sequence[Damaged]) -> None:
         for reason, group in groupby(damaged, key=attrgetter("reason")):

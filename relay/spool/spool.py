@@ -10,6 +10,7 @@ after what they rest on was written anew); or the shard is broken or closed. `br
 to open it again is a cure.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 GAP_SECONDS = 0.002  # between two commits of a busy shard; measured: fewer commits, no later replies
 STILL_SECONDS = 5.0
+PASSED_OVER = 10_000  # recipients of a domain that are passed over at once, at most: 10 ms of a thread
 SLICE = 50_000  # recipients looked at for their times at once: 15 ms of a thread
 FIRST: Key = (-1, 0)
 _IN_DOUBT = "; it was being sent when Relay ended, and may have arrived"
@@ -98,12 +100,14 @@ class Spool:
         still: float = STILL_SECONDS,
         observe: Callable[[float, int], None] = _ignore,
         reached: Reached = pass_by,
+        inline: bool = False,
     ) -> "Spool":
         """Own shard-N below `directory`, made if it is not there, and recover it. After forking.
 
         wait: for the lock, as long as another process has it. gap: seconds between two commits when busy. still:
         seconds without a commit after which it is tidied up. observe(seconds, operations): after each commit.
-        reached: told of every step a crash could follow.
+        reached: told of every step a crash could follow. inline: nothing is durable and nothing waits, as
+        `spool.inline` has it.
         Raises SpoolLocked, SpoolVersion, SpoolFull, SpoolError.
         """
         parts = await opened(
@@ -116,6 +120,7 @@ class Spool:
             still=still,
             observe=observe,
             reached=reached,
+            inline=inline,
         )
         return cls(parts, shard=shard, now=now)
 
@@ -150,14 +155,14 @@ class Spool:
         """
         return self._changes.accept(message, hand_over=hand_over)
 
-    def settle(self, settlement: Settlement, *, hand_over: bool = False) -> Coroutine[Any, Any, Settled]:
-        """Outcomes, their events, suppressions and reports in one step. Raises SpoolError when broken; waits while
-        there is no room or the disk fails.
+    def settle(self, settlement: Settlement) -> "asyncio.Future[Settled]":
+        """Outcomes, their events, suppressions and reports in one step; the reports are due. The future raises
+        SpoolError when broken; it waits while there is no room or the disk fails.
 
         A recipient that is no longer there is left out and named in what is returned; if none is there, nothing at all
-        is done. hand_over: the caller takes the reports' recipients; otherwise they are due.
+        is done.
         """
-        return self._changes.settle(settlement, hand_over=hand_over)
+        return self._changes.settle(settlement)
 
     async def give_back(self, recipients: Iterable[QueuedRecipient]) -> None:
         """Claimed recipients that were not attempted: due now. Raises SpoolError; waits while there is no room."""
@@ -197,15 +202,26 @@ class Spool:
         """
         self._committer.raise_if_unusable()
         walk = partial(self._parts.reads.walk, after=after, until=until, limit=limit, shard=self.shard)
-        return await self._aside.sound(walk)
+        return (await self._aside.sound(walk)).recipients
 
     async def due_in(
-        self, domain: str, *, after: Cursor | None = None, until: float, limit: int
-    ) -> list[QueuedRecipient]:
-        """The same for one domain."""
+        self,
+        domain: str,
+        credential: str,
+        *,
+        after: Cursor | None = None,
+        until: float,
+        limit: int,
+        length: int = PASSED_OVER,
+    ) -> tuple[list[QueuedRecipient], Cursor | None]:
+        """The same for what a credential sent to one domain, among the next `length` that are due there; and after
+        which to go on, None at the end.
+        """
         self._committer.raise_if_unusable()
-        query = queries.due(domain=domain, after=after, until=until, limit=limit, shard=self.shard)
-        return await self._aside.sound(partial(self._parts.reads.ask_due, query))
+        to = await self._ask(queries.end_of_due(domain, after=after, until=until, length=length))
+        query = queries.due_in(domain, credential, after=after, to=to, until=until, limit=limit, shard=self.shard)
+        found = await self._aside.sound(partial(self._parts.reads.ask_due, query))
+        return found.recipients, found.read_to or to
 
     async def next_due_at(self, after: float) -> float | None:
         """When the next becomes due that is not due at `after`."""
@@ -223,14 +239,14 @@ class Spool:
         query = queries.out_of_time(
             after=after, to=to, expired_at=expired_at, due_after=due_after, limit=limit, shard=self.shard
         )
-        found = await self._aside.sound(partial(self._parts.reads.ask_due, query))
+        found = (await self._aside.sound(partial(self._parts.reads.ask_due, query))).recipients
         return found, found[-1].cursor[1:] if len(found) == limit else to or FIRST
 
     async def in_doubt(self, *, limit: int) -> list[QueuedRecipient]:
         """Those an earlier owner was about to send at most once: never due, to be settled as of unknown outcome."""
         self._committer.raise_if_unusable()
         query = queries.in_doubt(limit=limit, shard=self.shard)
-        return await self._aside.sound(partial(self._parts.reads.ask, query), doubt=_IN_DOUBT)
+        return (await self._aside.sound(partial(self._parts.reads.ask, query), doubt=_IN_DOUBT)).recipients
 
     # an operator's orders: each yields what it changed, batch by batch, once that is on disk
 

@@ -19,7 +19,7 @@ from relay.spool import checksums, rows
 from relay.spool.failure import DAMAGED
 from relay.spool.numbering import id_of, time_of
 from relay.spool.rows import Facts, Row
-from relay.spool.values import QueuedMessage, QueuedRecipient, QueueEntry, Status
+from relay.spool.values import Cursor, QueuedMessage, QueuedRecipient, QueueEntry, Status
 
 Key = tuple[int, int]
 
@@ -59,15 +59,19 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """recipients: those that are as they were accepted, in the order that was asked for."""
+    """recipients: those that are as they were accepted, in the order that was asked for. read_to: the last one's
+    cursor, also where that is left out.
+    """
 
     recipients: list[QueuedRecipient]
     damaged: list[Damaged]
+    read_to: Cursor | None = None
 
     def without(self, keys: AbstractSet[Key]) -> "Found":
         return Found(
             [one for one in self.recipients if one.cursor[1:] not in keys],
             [one for one in self.damaged if one.recipient.cursor[1:] not in keys],
+            self.read_to,
         )
 
 
@@ -81,7 +85,8 @@ QUEUED_COLUMNS = (
 def queued_recipients(found: Iterable[Row], *, shard: int) -> Found:
     """Recipients of one message share its object. Raises SpoolDamaged for a key that is no number."""
     messages: dict[int, tuple[QueuedMessage, str]] = {}
-    result = Found([], [])
+    sound: list[QueuedRecipient] = []
+    damaged: list[Damaged] = []
     for row in found:
         number, *columns = row
         known = messages.get(number)
@@ -89,10 +94,10 @@ def queued_recipients(found: Iterable[Row], *, shard: int) -> Found:
             known = messages[number] = _message(number, *columns[-4:], shard=shard)
         reason = known[1] or _damage_of_columns(number, columns)
         if reason:
-            result.damaged.append(Damaged(_readable(known[0], number, columns), reason))
+            damaged.append(Damaged(_readable(known[0], number, columns), reason))
         else:
-            result.recipients.append(_recipient(known[0], number, columns))
-    return result
+            sound.append(_recipient(known[0], number, columns))
+    return Found(sound, damaged, sound[-1].cursor if sound else None)
 
 
 def _damage_of_columns(number: int, columns: Row) -> str:
@@ -225,6 +230,7 @@ def queue_entry(row: Row, *, shard: int) -> QueueEntry:
         size=message.size,
         subject=message.subject,
         damage=_text(damage),
+        sender_domain=message.sender_domain,
     )
 
 

@@ -10,8 +10,9 @@ rows themselves and by `mark`.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from relay.mail.suppression import Strike, Suppression
 from relay.spool import checksums, rows
@@ -50,8 +51,7 @@ _REMOVE_STRAY = (
 _REMOVE_CONTENT = "DELETE FROM content WHERE message = ? RETURNING file"
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(Struct, frozen=True):
     """A message that is no more; its file, if it has one, is to be unlinked once that is committed."""
 
     message_id: str

@@ -7,6 +7,8 @@ accepted with, from 0. None of these values says how or where mail is kept.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec import Struct
+
 from relay.mail.envelope import Envelope, Recipient
 from relay.mail.event import Event
 from relay.mail.suppression import Strike, Suppression
@@ -15,8 +17,7 @@ from relay.spool.content import Content
 Cursor = tuple[float, int, int]  # a place in due order; only to be compared, and given back to `due`
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(Struct, frozen=True):
     """A message to accept: complete, signed, with at least its facts for the journal.
 
     id: from `Spool.next_id`. sender_domain: DKIM d=, else the From domain. reports: whether failures are reported to
@@ -43,9 +44,12 @@ class NewMessage:
     unknown_outcome: str = "retry"
     suppressed: tuple[Recipient, ...] = ()
 
+    @property
+    def sender(self) -> str:
+        return self.envelope.sender
 
-@dataclass(frozen=True, slots=True)
-class QueuedMessage:
+
+class QueuedMessage(Struct, frozen=True):
     """What delivering needs to know of a message, without its content; one object for all its recipients.
 
     When a recipient expires is the recipient's: time spent on hold does not count, and each may be held on its own.
@@ -70,8 +74,7 @@ class QueuedMessage:
     unknown_outcome: str
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedRecipient:
+class QueuedRecipient(Struct, frozen=True):
     """One recipient still owed. attempts: those that climbed the ladder so far. last_reply: of the last attempt, or
     its detail.
 
@@ -89,8 +92,7 @@ class QueuedRecipient:
     cursor: Cursor
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How an attempt ended for one recipient. final: it leaves the queue; else it is due again at `due_at`.
 
     climbs: the attempt counts on the retry ladder. delay_reported: the sender has been told of the delay.
@@ -104,8 +106,7 @@ class Outcome:
     delay_reported: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """Everything that follows from one attempt, kept in one step or not at all."""
 
     message_id: str
@@ -114,15 +115,10 @@ class Settlement:
     suppressions: tuple[Suppression | Strike, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """missing: positions that were no longer there (cancelled, or settled before): nothing was done for them.
-
-    reports: the recipients of the settlement's reports, claimed for the caller if it asked for them.
-    """
+class Settled(Struct, frozen=True):
+    """missing: positions that were no longer there (cancelled, or settled before): nothing was done for them."""
 
     missing: tuple[int, ...] = ()
-    reports: tuple[QueuedRecipient, ...] = ()
 
 
 class Status(StrEnum):
@@ -153,8 +149,7 @@ class Selection:
     older_than: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class QueueEntry:
+class QueueEntry(Struct, frozen=True):
     """One recipient as an operator sees it. due_at: 0 while held. held_at: 0 unless held.
 
     damage: why it was set aside; "" if it was not.
@@ -176,27 +171,26 @@ class QueueEntry:
     size: int
     subject: str
     damage: str = ""
+    sender_domain: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """A recipient an operator's command changed."""
 
     message_id: str
     position: int
     domain: str
+    credential: str
 
 
-@dataclass(frozen=True, slots=True)
-class StatusTotal:
+class StatusTotal(Struct, frozen=True):
     """count: recipients. oldest: when the oldest of their messages was accepted, 0 if there is none."""
 
     count: int = 0
     oldest: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """In the order of `Status`."""
 
     queued: StatusTotal = StatusTotal()
@@ -205,8 +199,7 @@ class Totals:
     damaged: StatusTotal = StatusTotal()
 
 
-@dataclass(frozen=True, slots=True)
-class DomainTotal:
+class DomainTotal(Struct, frozen=True):
     """count: recipients waiting in this domain. last_reply: of the one that was put off furthest; "" if none was
     tried.
     """

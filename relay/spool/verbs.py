@@ -85,7 +85,9 @@ def change(tables: Tables, verb: Verb, recipients: Sequence[QueuedRecipient], *,
         met = [one for one in recipients[start : start + PIECE] if _apply(tables, verb, one, now=now, by=by)]
         tables.queued_at(now)
         tables.add_events(rows.pack_event(_event(verb, one, now=now, by=by)) for one in met)
-        changes += [Change(one.message.id, one.position, one.recipient.domain) for one in met]
+        changes += [
+            Change(one.message.id, one.position, one.recipient.domain, one.message.credential) for one in met
+        ]
         keys += [one.cursor[1:] for one in met]
         if verb is CANCEL:
             gone += _ended(tables, met)

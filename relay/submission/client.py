@@ -8,7 +8,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.config.models import Network
+from relay.config.values import Network
 from relay.registry.usage import network_of
 
 

@@ -43,6 +43,8 @@ class State(Enum):
     RCPT = "at least one recipient is accepted"
     CHUNKS = "at least one BDAT of a message is accepted"
 
+    __hash__ = object.__hash__  # a member is the only one of its value; Enum's own hash is made in Python
+
 
 _ANYWHERE = (Verb.RSET, Verb.NOOP, Verb.VRFY, Verb.HELP, Verb.QUIT)
 _GREETED = {

@@ -60,6 +60,22 @@ class House(Protocol):
 class Connection(SMTP):
     """One client's connection. client, admission: given where they were found out before TLS, by `acceptor`."""
 
+    __slots__ = (
+        "_admission",
+        "_can_write",
+        "_client",
+        "_closing_at",
+        "_door",
+        "_ended",
+        "_gate",
+        "_house",
+        "_is_reading",
+        "_proxy",
+        "_session",
+        "_watch",
+        "is_made",
+        "transport",
+    )
     transport: asyncio.Transport | None
 
     def __init__(

@@ -7,6 +7,7 @@ CRLF. It holds back at most four octets: what may yet turn out to be the end.
 """
 
 END = b"\r\n.\r\n"
+_DOT = END[:3]
 _BEGINNINGS = (END[:4], END[:3], END[:2], END[:1])
 
 
@@ -22,18 +23,22 @@ class DotReader:
     def feed(self, data: bytes) -> tuple[bytes, int | None]:
         """(content, left): left is None while the end has not come, then how many of the last octets lie beyond it."""
         octets = self._held + data
-        end = octets.find(END)
+        dot = octets.find(_DOT)
+        end = octets.find(END, dot) if dot >= 0 else -1
         if end >= 0:
-            return self._content(octets[: end + 2]), len(octets) - end - len(END)
-        held = _beginning_of_end(octets)
-        self._held = octets[len(octets) - held :]
-        return self._content(octets[: len(octets) - held]), None
+            content, left = octets[: end + 2], len(octets) - end - len(END)
+        else:
+            held = _beginning_of_end(octets)
+            content, left, self._held = octets[: len(octets) - held], None, octets[len(octets) - held :]
+        if dot != end:  # there is one before the end, or there is no end
+            content = content.replace(_DOT, b"\r\n")
+        return self._without_start(content), left
 
-    def _content(self, octets: bytes) -> bytes:
-        if self._skip and octets:
-            self._skip, octets = 0, octets.replace(b"\r\n.", b"\r\n")
-            return octets[2:]
-        return octets.replace(b"\r\n.", b"\r\n")
+    def _without_start(self, content: bytes) -> bytes:
+        if not self._skip or not content:
+            return content
+        self._skip = 0
+        return content[2:]
 
 
 def _beginning_of_end(octets: bytes) -> int:

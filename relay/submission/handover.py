@@ -6,18 +6,21 @@ id. It is never a 5xx, which would make a bounce of our trouble.
 """
 
 import math
+from dataclasses import dataclass
 
+from relay.mail.address import comparable
 from relay.mail.reply import Reply
 from relay.reception import Submitted
 from relay.submission.limits import Excess, excess, limits_of
 from relay.submission.refusal import Refused, record
-from relay.submission.services import Services
+from relay.submission.services import Limits, Services
 
 
 async def hand_over(submitted: Submitted, services: Services, over: Excess) -> Reply:
     """The reply to the end of the content. Raises nothing."""
     try:
-        reply = await _take(submitted, services, over) or await _receive(submitted, services)
+        share = await _share(submitted, services)
+        reply = await _take(share, services, over) or await _receive(submitted, share, services)
     except Exception as error:  # a bug of ours must not cost the client its message
         services.log.exception("message not accepted", error, id=submitted.id)
         reply = Reply(451, "4.3.0", f"Trouble here; try again later ({submitted.id})")
@@ -28,29 +31,48 @@ async def hand_over(submitted: Submitted, services: Services, over: Excess) -> R
     return reply
 
 
-async def _take(submitted: Submitted, services: Services, over: Excess) -> Reply | None:
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What one message takes of its credential's limits. recipients: as they are compared; first_time: of them."""
+
+    credential: str
+    limits: Limits
+    recipients: tuple[str, ...] = ()
+    first_time: int = 0
+
+
+async def _share(submitted: Submitted, services: Services) -> _Share:
+    name, limits = submitted.credential.name, limits_of(submitted.credential)
+    if not limits.first_time:
+        return _Share(name, limits)
+    recipients = tuple(comparable(each.address) for each in submitted.envelope.recipients)
+    return _Share(name, limits, recipients, await services.recipients.first_time(name, recipients))
+
+
+async def _take(share: _Share, services: Services, over: Excess) -> Reply | None:
     """Why the credential's limits do not allow it now, or None. Whole seconds, so that what was said is enough."""
-    limits = limits_of(submitted.credential)
-    if not limits:
+    if not share.limits:
         return None
-    retry_after = await services.limiter.take(submitted.credential.name, limits, 1)
+    retry_after = await services.limiter.take(share.credential, share.limits, 1, first_time=share.first_time)
     if retry_after <= 0.0:
         return None
     now = services.now()
-    over.remember(submitted.credential.name, limits, until=now + math.ceil(retry_after), now=now)
-    return excess(limits, retry_after)
+    if not share.first_time:  # else the next message may have none and go
+        over.remember(share.credential, share.limits, until=now + math.ceil(retry_after), now=now)
+    return excess(share.limits, retry_after, first_time=share.first_time)
 
 
-async def _receive(submitted: Submitted, services: Services) -> Reply:
+async def _receive(submitted: Submitted, share: _Share, services: Services) -> Reply:
     """A message that is refused counts for no limit."""
     is_accepted = False
     try:
         reply = await services.receiver.receive(submitted)
         is_accepted = reply.is_positive
     finally:
-        limits = limits_of(submitted.credential)
-        if limits and not is_accepted:
-            services.limiter.give_back(submitted.credential.name, limits, 1)
+        if share.limits and not is_accepted:
+            services.limiter.give_back(share.credential, share.limits, 1, first_time=share.first_time)
+    if is_accepted and share.recipients:
+        services.recipients.sent_to(share.credential, share.recipients)
     return reply
 
 

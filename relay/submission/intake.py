@@ -70,7 +70,7 @@ class Intake:
         credential, sender = transaction.credential, transaction.sender
         try:
             home = domain_of(sender) or self._terms.hostname
-            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8, home=home).recipient
+            recipient = parse_rcpt(argument[3:], smtputf8=transaction.smtputf8, home=home)
         except SyntaxRefused as error:
             return self._refuse(error.reply, credential, sender=sender, detail=shown(argument))
         refusal = transaction.add(recipient, self._services)

@@ -4,10 +4,13 @@
 the switchboard holds the one table and the one `Rates`. `Rates` is pure: time comes in as an argument.
 
 A second is a token bucket that holds a second's worth; hour and day are sliding windows of 60 buckets, so that a limit
-is exceeded by no more than a bucket's width and an entry is small whatever the traffic. A refused take counts nothing,
-and neither does a message that was refused after it: what was taken for it is given back.
+is exceeded by no more than a bucket's width and an entry is small whatever the traffic. So is the day of first-time
+recipients, whom a stolen credential wants and its owner seldom meets: they are counted only while there is a limit of
+them. A refused take counts nothing, and neither does a message that was refused after it: what was taken for it is
+given back.
 Our own limits are never a 5xx: what is over them is told when to come again (`excess`), and for a minute at most the
-next MAIL is told so at once (`Excess`) instead of after its content.
+next MAIL is told so at once (`Excess`) instead of after its content; not where first-time recipients may be the reason,
+since the next message may have none.
 """
 
 import math
@@ -28,14 +31,17 @@ FORGET_EVERY = 1024  # takes between two looks for credentials that have gone qu
 
 
 def limits_of(credential: Credential) -> Limits:
-    return Limits(credential.limit_second, credential.limit_hour, credential.limit_day)
+    return Limits(credential.limit_second, credential.limit_hour, credential.limit_day, credential.limit_first_time)
 
 
-def excess(limits: Limits, retry_after: float) -> Reply:
-    """RFC 3463 3.8: X.7.1, "delivery not authorized", and transient: it will be."""
+def excess(limits: Limits, retry_after: float, *, first_time: int = 0) -> Reply:
+    """RFC 3463 3.8: X.7.1, "delivery not authorized", and transient: it will be. first_time: the message's."""
     words = [f"{number} per {unit}" for number, unit in _named(limits) if number]
+    if first_time:
+        words.append(f"to {limits.first_time} first-time recipients per day (this message has {first_time})")
     seconds = max(1, math.ceil(retry_after))
-    return Reply(451, "4.7.1", f"This credential may send {', '.join(words)}; try again in {seconds} seconds")
+    remedy = "send it to fewer at once" if first_time > limits.first_time else f"try again in {seconds} seconds"
+    return Reply(451, "4.7.1", f"This credential may send {', '.join(words)}; {remedy}")
 
 
 def _named(limits: Limits) -> tuple[tuple[int, str], ...]:
@@ -75,22 +81,28 @@ class Rates:
         self._usage: dict[str, _Usage] = {}
         self._takes = 0
 
-    def take(self, credential: str, limits: Limits, *, now: float, count: int = 1) -> float:
-        """0.0, and `count` messages are counted; or, uncounted, the seconds until they may go."""
+    def take(self, credential: str, limits: Limits, *, now: float, count: int = 1, first_time: int = 0) -> float:
+        """0.0, and `count` messages with so many first-time recipients are counted; or, uncounted, the seconds until
+        they may go.
+        """
         usage = self._usage.get(credential)
         if usage is None:
             usage = self._usage[credential] = _Usage()
         self._forget_the_quiet(now)
-        retry_after = usage.wait(limits, now, count)
+        retry_after = usage.wait(limits, now, count, first_time)
         if retry_after == 0.0:
-            usage.add(limits, now, count)
+            usage.add(limits, now, count, first_time)
         return retry_after
 
-    def give_back(self, credential: str, limits: Limits, *, count: int = 1) -> None:
+    def give_back(self, credential: str, limits: Limits, *, count: int = 1, first_time: int = 0) -> None:
         """Undo a `take` that returned 0.0."""
         usage = self._usage.get(credential)
         if usage is not None:
-            usage.give_back(limits, count)
+            usage.give_back(limits, count, first_time)
+
+    def used(self, prefix: str, *, now: float) -> dict[str, tuple[int, int]]:
+        """Messages of the last hour and of the last day, of all whose name begins so."""
+        return {name: usage.used(now) for name, usage in self._usage.items() if name.startswith(prefix)}
 
     def counters(self, *, since: float = 0.0) -> dict[UsageKey, int]:
         """What `Registry.save_usage` keeps, so that a restart forgives nobody; seconds are not worth it.
@@ -106,7 +118,7 @@ class Rates:
     def restore(self, counters: Mapping[UsageKey, int]) -> None:
         """What `Registry.load_usage` gave, into fresh Rates."""
         for (name, window, start), count in sorted(counters.items(), key=lambda item: item[0][2]):
-            self._usage.setdefault(name, _Usage()).window(window).add(start, count)
+            self._usage.setdefault(name, _Usage()).windows()[window].add(start, count)
 
     def _forget_the_quiet(self, now: float) -> None:
         self._takes += 1
@@ -124,11 +136,11 @@ class InProcessLimiter:
         self._rates = rates
         self._now = now
 
-    async def take(self, credential: str, limits: Limits, count: int) -> float:
-        return self._rates.take(credential, limits, now=self._now(), count=count)
+    async def take(self, credential: str, limits: Limits, count: int, *, first_time: int = 0) -> float:
+        return self._rates.take(credential, limits, now=self._now(), count=count, first_time=first_time)
 
-    def give_back(self, credential: str, limits: Limits, count: int) -> None:
-        self._rates.give_back(credential, limits, count=count)
+    def give_back(self, credential: str, limits: Limits, count: int, *, first_time: int = 0) -> None:
+        self._rates.give_back(credential, limits, count=count, first_time=first_time)
 
 
 class Excess:
@@ -155,42 +167,52 @@ class Excess:
 class _Usage:
     """One credential's."""
 
-    __slots__ = ("_day", "_filled_at", "_hour", "_tokens")
+    __slots__ = ("_day", "_filled_at", "_first_time", "_hour", "_tokens")
 
     def __init__(self) -> None:
         self._hour = _Window(HOUR)
         self._day = _Window(DAY)
+        self._first_time = _Window(DAY)
         self._tokens = math.inf  # of the second's bucket; full
         self._filled_at = 0.0
 
-    def wait(self, limits: Limits, now: float, count: int) -> float:
+    def wait(self, limits: Limits, now: float, count: int, first_time: int) -> float:
+        """A message without first-time recipients never waits for theirs."""
         return max(
             self._wait_for_tokens(limits.second, now, count) if limits.second else 0.0,
             self._hour.wait(limits.hour, now, count) if limits.hour else 0.0,
             self._day.wait(limits.day, now, count) if limits.day else 0.0,
+            self._first_time.wait(limits.first_time, now, first_time) if limits.first_time and first_time else 0.0,
         )
 
-    def add(self, limits: Limits, now: float, count: int) -> None:
-        """Counted in both windows whichever is limited, so that a limit changed later finds what was sent."""
+    def add(self, limits: Limits, now: float, count: int, first_time: int) -> None:
+        """Counted in every window whichever is limited, so that a limit changed later finds what was sent."""
         if limits.second:
             self._tokens -= count
         self._hour.add(now, count)
         self._day.add(now, count)
+        if first_time:
+            self._first_time.add(now, first_time)
 
-    def give_back(self, limits: Limits, count: int) -> None:
+    def used(self, now: float) -> tuple[int, int]:
+        return self._hour.used(now), self._day.used(now)
+
+    def give_back(self, limits: Limits, count: int, first_time: int) -> None:
         if limits.second:
             self._tokens += count
         self._hour.give_back(count)
         self._day.give_back(count)
+        self._first_time.give_back(first_time)
 
     def is_over(self, now: float) -> bool:
-        return self._day.is_over(now)
+        return self._day.is_over(now) and self._first_time.is_over(now)
 
-    def window(self, name: str) -> "_Window":
-        return self._hour if name == "hour" else self._day
+    def windows(self) -> "dict[str, _Window]":
+        """By the names that `Registry.save_usage` keeps them under."""
+        return {"hour": self._hour, "day": self._day, "first_time": self._first_time}
 
     def counters(self, since: float) -> list[tuple[str, int, int]]:
-        return [(name, *bucket) for name in ("hour", "day") for bucket in self.window(name).counters(since)]
+        return [(name, *bucket) for name, window in self.windows().items() for bucket in window.counters(since)]
 
     def _wait_for_tokens(self, rate: int, now: float, count: int) -> float:
         earned = max(0.0, now - self._filled_at) * rate
@@ -221,6 +243,10 @@ class _Window:
             if over <= 0:
                 return (number + BUCKETS) * self._width - now
         return 0.0 if over <= 0 else self._width * BUCKETS  # more at once than the limit ever allows
+
+    def used(self, now: float) -> int:
+        self._drop(now)
+        return self._sum
 
     def add(self, now: float, count: int) -> None:
         number = int(now / self._width)

@@ -11,7 +11,8 @@ import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from relay.config.models import Network, Submission, Trusted
+from relay.config.models import Submission, Trusted
+from relay.config.values import Network
 from relay.errors import ConfigError
 
 WIDEST_IPV4 = 16

@@ -1,17 +1,19 @@
 """submission.services: what a session needs from the rest of Relay, as arguments.
 
 `server` builds one `Services` and gives it to the submission server; nothing of the layers below is constructed here.
-What a session asks for each command is a plain callable, answered from memory; only `Limiter.take` and
-`Receiver.receive` may take time, and the session reads no further until they have answered. Each Protocol says what
-its implementation owes.
+What a session asks for each command is a plain callable, answered from memory; only `Recipients.first_time`,
+`Limiter.take` and `Receiver.receive` may take time, and the session reads no further until they have answered. Each
+Protocol says what its implementation owes.
 
 `SessionTable`, `Limiter` and `Guard` must hold for the machine, not for one worker. This package has implementations
 for one process (`limits`, `guessing`); with several workers the server's ask or tell the switchboard.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from relay.log import Log
 from relay.mail.event import Event
@@ -41,26 +43,40 @@ class SessionTable(Protocol):
         """Undo one `enter` that returned True."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Messages per second, hour and day; 0 for no limit."""
+class Limits(Struct, frozen=True):
+    """Messages per second, hour and day, and first-time recipients per day; 0 for no limit."""
 
     second: int = 0
     hour: int = 0
     day: int = 0
+    first_time: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.second or self.hour or self.day)
+        return bool(self.second or self.hour or self.day or self.first_time)
 
 
 class Limiter(Protocol):
-    """The messages of each credential per second, hour and day."""
+    """What each credential has sent lately: messages, and how many of their recipients were first-time."""
 
-    async def take(self, credential: str, limits: Limits, count: int) -> float:
-        """0.0 when `count` messages may go now, and they are counted; else, uncounted, the seconds until they may."""
+    async def take(self, credential: str, limits: Limits, count: int, *, first_time: int = 0) -> float:
+        """0.0 when `count` messages with so many first-time recipients may go now, and all of it is counted; else,
+        with nothing counted, the seconds until they may.
+        """
 
-    def give_back(self, credential: str, limits: Limits, count: int) -> None:
-        """Count `count` messages that were taken no more: they were refused."""
+    def give_back(self, credential: str, limits: Limits, count: int, *, first_time: int = 0) -> None:
+        """Count what was taken no more: the messages were refused."""
+
+
+class Recipients(Protocol):
+    """Whom each credential has sent to before. Asked only for credentials with a limit of first-time recipients."""
+
+    async def first_time(self, credential: str, recipients: Collection[str], /) -> int:
+        """To how many of these addresses the credential has not sent before. Raises nothing: what cannot be found
+        out is first-time.
+        """
+
+    def sent_to(self, credential: str, recipients: Collection[str], /) -> None:
+        """Mail for them was accepted; the next message finds them known."""
 
 
 class Guard(Protocol):
@@ -130,6 +146,7 @@ class Services:
     journal_rejection: Callable[[Event], None]
     sessions: SessionTable
     limiter: Limiter
+    recipients: Recipients
     guard: Guard
     facts: Facts
     log: Log

@@ -11,11 +11,19 @@
  *        [-k COUNT]                messages per connection; 0: as many as there are
  *        [-t | -T]                 STARTTLS, or TLS from the start; certificates are not verified
  *        [-u LOGIN -w SECRET]      AUTH PLAIN
- *        [-f SENDER] [-d DOMAIN]   recipients are r0@DOMAIN, r1@DOMAIN ...
+ *        [-f SENDER] [-d DOMAIN]   recipients are r0.0@DOMAIN, r1.0@DOMAIN ...
+ *        [-l PREFIX]               r: how their local parts begin
+ *        [-r COUNT]                recipients of a message: r0.0@DOMAIN, r0.1@DOMAIN ...; 1
+ *        [-D COUNT]                they are at d0.DOMAIN, d1.DOMAIN ... in turn
+ *        [-g COUNT]                ... so many of a message at one of them before the next; 0: all
  *        [-b FIRST]                the first message's number
  *        [-R RATE]                 messages per second at most; 0: no limit
  *
  * One line of JSON says how it went: seconds, latencies in milliseconds, CPU seconds of this program, connections.
+ *
+ *   load -i -p PORT -c SESSIONS ...                   no messages: sessions that are opened and then say nothing
+ *
+ * It writes "ready" once all are open, and ends when its standard input does.
  */
 
 #define _GNU_SOURCE
@@ -41,11 +49,15 @@
 enum tls_mode { CLEAR, STARTTLS, IMPLICIT };
 
 static struct {
-    const char *address, *login, *secret, *sender, *domain;
-    int port, messages, sessions, octets, per_connection, first;
+    const char *address, *login, *secret, *sender, *domain, *prefix;
+    int port, messages, sessions, octets, per_connection, first, recipients, domains, per_domain;
     double rate;
     enum tls_mode tls;
-} options = {.address = "127.0.0.1", .sender = "app@sender.example", .domain = "example.org", .octets = 4096};
+    bool idle;
+} options = {.address = "127.0.0.1", .sender = "app@sender.example", .domain = "example.org", .prefix = "r",
+             .octets = 4096, .recipients = 1};
+
+#define OPENING 20 /* idle sessions that are opened at once */
 
 static atomic_int next_message, connections;
 static SSL_CTX *tls_context;
@@ -69,16 +81,17 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* Of several threads that fail, the first tells why and ends them all; the others wait for that. */
 static void fail(const char *format, ...)
 {
     static atomic_flag told = ATOMIC_FLAG_INIT;
-    if (!atomic_flag_test_and_set(&told)) {
-        va_list arguments;
-        va_start(arguments, format);
-        vfprintf(stderr, format, arguments);
-        va_end(arguments);
-        fputc('\n', stderr);
-    }
+    while (atomic_flag_test_and_set(&told))
+        pause();
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
     _exit(1);
 }
 
@@ -189,18 +202,33 @@ static void close_session(struct session *session)
 
 /* A message. */
 
+/* Its address; of all messages' recipients, every `per_domain` of a message are at the next domain. */
+static void write_recipient(char *to, size_t room, int number, int index)
+{
+    int length = snprintf(to, room, "%s%d.%d@", options.prefix, number, index);
+    if (options.domains) {
+        int per_domain = options.per_domain ? options.per_domain : options.recipients;
+        long of_a_message = (options.recipients + per_domain - 1) / per_domain;
+        long turn = number * of_a_message + index / per_domain;
+        length += snprintf(to + length, room - (size_t)length, "d%ld.", turn % options.domains);
+    }
+    snprintf(to + length, room - (size_t)length, "%s", options.domain);
+}
+
 static size_t write_header(char *to, size_t room, int number)
 {
+    char recipient[512];
+    write_recipient(recipient, sizeof recipient, number, 0);
     return (size_t)snprintf(to, room,
                             "From: Application <%s>\r\n"
-                            "To: <r%d@%s>\r\n"
+                            "To: <%s>\r\n"
                             "Subject: Message %d of a benchmark\r\n"
                             "Date: Fri, 20 Nov 2026 14:00:00 +0000\r\n"
                             "Message-ID: <%d.%d@load.example>\r\n"
                             "MIME-Version: 1.0\r\n"
                             "Content-Type: text/plain; charset=utf-8\r\n"
                             "X-Token: %d\r\n\r\n",
-                            options.sender, number, options.domain, number, number, (int)getpid(), number);
+                            options.sender, recipient, number, number, (int)getpid(), number);
 }
 
 static void make_body(void)
@@ -224,7 +252,11 @@ static void send_message(struct session *session, int index, char *content)
 {
     int number = options.first + index;
     command(session, 250, "MAIL FROM:<%s>", options.sender);
-    command(session, 250, "RCPT TO:<r%d@%s>", number, options.domain);
+    for (int i = 0; i < options.recipients; i++) {
+        char recipient[512];
+        write_recipient(recipient, sizeof recipient, number, i);
+        command(session, 250, "RCPT TO:<%s>", recipient);
+    }
     command(session, 354, "DATA");
     size_t length = write_header(content, 1024, number);
     memcpy(content + length, body, body_length);
@@ -264,12 +296,41 @@ static void *run_session(void *unused)
     return NULL;
 }
 
+/* Sessions that say nothing. */
+
+static struct session *idle_sessions;
+
+static void *open_idle_sessions(void *unused)
+{
+    (void)unused;
+    int index;
+    while ((index = atomic_fetch_add(&next_message, 1)) < options.sessions)
+        open_session(&idle_sessions[index]);
+    return NULL;
+}
+
+static void stay_idle(void)
+{
+    char input[64];
+    pthread_t threads[OPENING];
+    idle_sessions = calloc((size_t)options.sessions, sizeof *idle_sessions);
+    for (int i = 0; i < OPENING; i++)
+        if (pthread_create(&threads[i], NULL, open_idle_sessions, NULL) != 0)
+            fail("cannot start a thread");
+    for (int i = 0; i < OPENING; i++)
+        pthread_join(threads[i], NULL);
+    puts("ready");
+    fflush(stdout);
+    while (read(STDIN_FILENO, input, sizeof input) > 0)
+        ;
+}
+
 /* The whole. */
 
 static void read_options(int count, char **words)
 {
     int letter;
-    while ((letter = getopt(count, words, "h:p:n:c:s:k:tTu:w:f:d:b:R:")) != -1)
+    while ((letter = getopt(count, words, "h:p:n:c:s:k:tTu:w:f:d:l:r:D:g:b:R:i")) != -1)
         switch (letter) {
         case 'h': options.address = optarg; break;
         case 'p': options.port = atoi(optarg); break;
@@ -283,12 +344,17 @@ static void read_options(int count, char **words)
         case 'w': options.secret = optarg; break;
         case 'f': options.sender = optarg; break;
         case 'd': options.domain = optarg; break;
+        case 'l': options.prefix = optarg; break;
+        case 'r': options.recipients = atoi(optarg); break;
+        case 'D': options.domains = atoi(optarg); break;
+        case 'g': options.per_domain = atoi(optarg); break;
         case 'b': options.first = atoi(optarg); break;
         case 'R': options.rate = atof(optarg); break;
+        case 'i': options.idle = true; break;
         default: exit(64);
         }
-    if (!options.port || options.messages < 1 || options.sessions < 1)
-        fail("load needs -p PORT, -n MESSAGES and -c SESSIONS");
+    if (!options.port || options.sessions < 1 || (!options.idle && options.messages < 1) || options.recipients < 1)
+        fail("load needs -p PORT, -c SESSIONS, and -n MESSAGES or -i");
 }
 
 static int by_size(const void *left, const void *right)
@@ -312,11 +378,19 @@ static void report(double seconds)
 
 int main(int count, char **words)
 {
+    struct rlimit files;
     signal(SIGPIPE, SIG_IGN);
     read_options(count, words);
-    make_body();
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     tls_context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_verify(tls_context, SSL_VERIFY_NONE, NULL);
+    if (options.idle) {
+        stay_idle();
+        return 0;
+    }
+    make_body();
     latencies = calloc((size_t)options.messages, sizeof *latencies);
     pthread_t *threads = calloc((size_t)options.sessions, sizeof *threads);
     pthread_attr_t attributes;

@@ -6,19 +6,22 @@ sink; one that is missing or came twice makes the run worthless, whatever its fi
 """
 
 import time
+from bisect import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass
-
-import dkim
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 
 from tests.bench import processes
-from tests.bench.programs import Load, Sink, load
+from tests.bench.programs import NUMBERS, Load, Loaded, Sink, load
 from tests.bench.server import Server
+from tests.bench.works import Work
 
-TRIAL = 500  # messages before the first run: they warm a server up, and tell how many it does in a given time
+TRIAL = 500  # messages before the first run, twice: they warm a server up, and tell how many it does in a given time
 PATIENCE = 60.0  # seconds from the last 250 until the last message is at the sink
 AT_REST = 0.03  # of a core: what timers of an idle server may take
 REST_WITHIN = 15.0
+LOOK_EVERY = 2.0  # seconds between looks at a server's memory: the kernel adds up every page of every process
+FEWEST = 500  # messages of a run: a p99 of fewer is one message's
 
 
 class WrongResult(Exception):
@@ -26,21 +29,10 @@ class WrongResult(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """per_connection: messages; 0 for all that a session has."""
-
-    name: str
-    what: str
-    octets: int
-    sessions: int
-    per_connection: int
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
     """delivered: messages per second, from the first connection to the last message at the sink. cpu: seconds of the
-    server's processes for 1000 messages. p50, p99: milliseconds from the dot to the 250. memory: PSS in megabytes of
-    all its processes at the end. others: cores that loader and sink took.
+    server's processes for 1000 messages. p50, p99: milliseconds from the dot to the 250. memory: the most PSS of all
+    its processes, in megabytes. others: cores that loader and sink took.
     """
 
     server: str
@@ -62,25 +54,37 @@ class Bench:
         self._seconds = seconds
         self._next = 0
         self._counts: dict[tuple[str, str], int] = {}
+        self._firsts: list[int] = []
+        self._servers: list[Server] = []
 
     def run(self, server: Server, work: Work) -> Run:
         """Raises WrongResult."""
         key = (server.name, work.name)
         if key not in self._counts:
-            trial = self._run(server, work, max(TRIAL, work.sessions * 10))
-            self._counts[key] = max(500, int(trial.delivered * self._seconds) // 100 * 100)
+            unpaced, messages = replace(work, rate=0), max(TRIAL, work.sessions * 10)
+            self._run(server, unpaced, messages)  # a server may have to learn how much the sink takes
+            trial = self._run(server, unpaced, messages)
+            rate = min(trial.delivered, work.rate or trial.delivered)
+            self._counts[key] = max(FEWEST, int(rate * self._seconds) // 100 * 100)
         return self._run(server, work, self._counts[key])
 
+    def server_of(self, number: int) -> Server:
+        """The one that was given the message with that number."""
+        return self._servers[bisect(self._firsts, number) - 1]
+
     def _run(self, server: Server, work: Work, messages: int) -> Run:
-        first, self._next = self._next, self._next + messages
+        first = self._number(server, messages)
         cpu, sink_cpu = _cpu(server), processes.cpu_seconds_of(self._sink.pid)
         accepted = sum(server.accepted().values())
         began = time.monotonic()
-        loaded = load(Load(server.port, messages, work.sessions, work.octets, first, work.per_connection))
+        with ThreadPoolExecutor(1) as loader:
+            loading = loader.submit(load, _load(server, work, messages, first))
+            memory = _peak_memory(server, loading)
+        loaded = loading.result()
         self._wait_for(first, messages)
         delivered_in = self._sink.totals.last_at - began
-        memory = sum(processes.pss(pid) for pid in server.pids)
-        _wait_for_rest(server)
+        memory = max(memory, _memory(server))
+        wait_for_rest(server.pids)
         sink_took = processes.cpu_seconds_of(self._sink.pid) - sink_cpu
         self._check(server, first, messages, accepted_before=accepted)
         return Run(
@@ -94,6 +98,15 @@ class Bench:
             memory=memory,
             others=(sink_took + loaded.cpu) / delivered_in,
         )
+
+    def _number(self, server: Server, messages: int) -> int:
+        """The first of so many numbers, which are the server's from now on."""
+        first, self._next = self._next, self._next + messages
+        if self._next > NUMBERS:
+            raise RuntimeError(f"the sink cannot tell more than {NUMBERS} messages apart; ask for fewer runs or works")
+        self._firsts.append(first)
+        self._servers.append(server)
+        return first
 
     def _wait_for(self, first: int, messages: int) -> None:
         ends = time.monotonic() + PATIENCE
@@ -115,34 +128,41 @@ class Bench:
             raise WrongResult(f"{server.name}'s workers count {accepted - accepted_before} messages of {messages}")
 
 
-def verify_signatures(sink: Sink, servers: Sequence[Server]) -> int:
-    """Every signature of every message that the sink kept; how many there were. Raises WrongResult."""
-    keys = {name.rstrip("."): record.encode() for server in servers for name, record in server.keys.items()}
+def _load(server: Server, work: Work, messages: int, first: int) -> Load:
+    plain = Load(server.port, messages, work.sessions, work.octets, first, work.per_connection, rate=work.rate)
+    if not work.tls:
+        return plain
+    return replace(plain, port=server.starttls, tls="starttls", login=server.login, secret=server.secret)
 
-    def look_up(name: bytes, timeout: int = 5) -> bytes | None:
-        return keys.get(name.decode().rstrip("."))
 
-    count = 0
-    for path in sink.kept.iterdir():
-        message = sink.copy(int(path.name))
-        signatures = message.count(b"\r\nDKIM-Signature:", 0, message.find(b"\r\n\r\n")) + message.startswith(b"DKIM-")
-        verified = [dkim.DKIM(message).verify(idx=index, dnsfunc=look_up) for index in range(signatures)]
-        if not verified or not all(verified):
-            raise WrongResult(f"message {path.name}: of its {signatures} signatures {sum(verified)} are valid")
-        count += signatures
-    return count
+def _peak_memory(server: Server, loading: "Future[Loaded]") -> float:
+    """The most that it has until the last 250, in megabytes."""
+    most = 0.0
+    while not wait([loading], timeout=LOOK_EVERY).done:
+        most = max(most, _memory(server))
+    return most
+
+
+def _memory(server: Server) -> float:
+    return sum(processes.pss(pid) for pid in server.pids)
 
 
 def _cpu(server: Server) -> float:
-    return sum(processes.cpu_seconds(pid) for pid in server.pids)
+    return cpu_seconds(server.pids)
 
 
-def _wait_for_rest(server: Server) -> None:
-    ends = time.monotonic() + REST_WITHIN
-    before = _cpu(server)
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Of the processes and all their descendants, since they began."""
+    return sum(processes.cpu_seconds(pid) for pid in pids)
+
+
+def wait_for_rest(pids: Sequence[int], *, at_rest: float = AT_REST, within: float = REST_WITHIN) -> None:
+    """Until they take no more than so many cores, or for so many seconds."""
+    ends = time.monotonic() + within
+    before = cpu_seconds(pids)
     while time.monotonic() < ends:
         time.sleep(1.0)
-        after = _cpu(server)
-        if after - before <= AT_REST:
+        after = cpu_seconds(pids)
+        if after - before <= at_rest:
             return
         before = after

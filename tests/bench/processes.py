@@ -47,6 +47,11 @@ def rss(pid: int) -> float:
     return _rollup(pid, "Rss") / 1024
 
 
+def written(root: int) -> int:
+    """Octets that the tree had the disk write, since its processes began."""
+    return sum(_written(pid) for pid in tree(root))
+
+
 def listeners(ports: Iterable[int]) -> list[int]:
     """Those of the ports on which somebody listens, on whatever address."""
     lines = [line.split() for name in ("tcp", "tcp6") for line in (PROC / "net" / name).read_text().splitlines()[1:]]
@@ -64,6 +69,16 @@ def _stat(pid: int) -> list[str]:
         return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return []
+
+
+def _written(pid: int) -> int:
+    """proc(5): write_bytes; 0 if it has ended."""
+    try:
+        text = (PROC / str(pid) / "io").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^write_bytes: (\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _rollup(pid: int, name: str) -> int:

@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ TOP = HERE.parents[1]
 BUILT = TOP / ".peers" / "bench"
 NUMBERS = 1_000_000
 _LIBRARIES = {"load": ("-pthread", "-lssl", "-lcrypto"), "sink": ()}
-_TOTALS = struct.Struct("8Q")
-_ENTRY = struct.Struct("2I")
+_TOTALS = struct.Struct("12Q")
+_ENTRY = struct.Struct("2IQ")
 
 
 def compiled(name: str) -> Path:
@@ -46,7 +47,9 @@ def _install_compiler() -> None:
 @dataclass(frozen=True, slots=True)
 class Load:
     """One run of the load generator. per_connection: messages; 0 for all that a session has. tls: "", "starttls" or
-    "tls". rate: messages per second at most, 0 for as many as go. domain: of the recipients.
+    "tls". rate: messages per second at most, 0 for as many as go. domain: of the recipients. recipients: of a message.
+    domains: below `domain`, to which recipients go in turn; 0 for itself. per_domain: recipients of a message at one of
+    them; 0 for all. prefix: of the local parts.
     """
 
     port: int
@@ -60,11 +63,16 @@ class Load:
     secret: str = ""
     rate: float = 0
     domain: str = "example.org"
+    recipients: int = 1
+    domains: int = 0
+    per_domain: int = 0
+    prefix: str = "r"
 
     def command(self) -> Sequence[str | Path]:
         numbers = {"p": self.port, "n": self.messages, "c": self.sessions, "s": self.octets, "b": self.first}
+        numbers |= {"r": self.recipients, "D": self.domains, "g": self.per_domain}
         words = [f"-{letter}{number}" for letter, number in numbers.items()]
-        words += [f"-k{self.per_connection}", f"-R{self.rate}", f"-d{self.domain}"]
+        words += [f"-k{self.per_connection}", f"-R{self.rate}", f"-d{self.domain}", f"-l{self.prefix}"]
         words += {"": [], "starttls": ["-t"], "tls": ["-T"]}[self.tls]
         if self.login:
             words += ["-u", self.login, "-w", self.secret]
@@ -93,9 +101,26 @@ def load(load: Load, *, within: float = 300) -> Loaded:
     return Loaded(**json.loads(ended.stdout))
 
 
+@contextmanager
+def idle_sessions(load: Load) -> Iterator[None]:
+    """As many as the load has, logged in where it has a login; they say nothing until the end."""
+    words = [*load.command(), "-i"]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        said = process.stdout.readline()
+        if said != "ready\n":
+            raise RuntimeError(f"not all sessions were opened: {process.communicate(timeout=10)[1].strip()}")
+        yield
+    finally:
+        process.communicate(timeout=60)
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """first_at, last_at: seconds of time.monotonic, of the first and the last message."""
+    """first_at, last_at: seconds of time.monotonic, of the first and the last message. open, most_open: connections,
+    now and at most. open_seconds: for how long, added up.
+    """
 
     messages: int
     recipients: int
@@ -105,6 +130,9 @@ class Totals:
     strays: int
     first_at: float
     last_at: float
+    open: int
+    most_open: int
+    open_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +143,11 @@ class Sink:
 
     @property
     def totals(self) -> Totals:
-        messages, recipients, deferred, connections, octets, strays, first, last = _TOTALS.unpack_from(self._counts)
-        return Totals(messages, recipients, deferred, connections, octets, strays, first / 1e9, last / 1e9)
+        numbers = _TOTALS.unpack_from(self._counts)
+        messages, recipients, deferred, connections, octets, strays, first, last, now_open, most, open_ns, at = numbers
+        open_seconds = (open_ns + now_open * (time.monotonic_ns() - at)) / 1e9
+        counts = (messages, recipients, deferred, connections, octets, strays)
+        return Totals(*counts, first / 1e9, last / 1e9, now_open, most, open_seconds)
 
     def came(self, number: int) -> int:
         """How often the message with that number came."""
@@ -126,6 +157,11 @@ class Sink:
     def body_octets(self, number: int) -> int:
         octets: int = _ENTRY.unpack_from(self._counts, _TOTALS.size + number * _ENTRY.size)[1]
         return octets
+
+    def came_at(self, number: int) -> float:
+        """When the message with that number came, last: seconds of time.monotonic; 0 for never."""
+        moment: int = _ENTRY.unpack_from(self._counts, _TOTALS.size + number * _ENTRY.size)[2]
+        return moment / 1e9
 
     def all_came(self, first: int, count: int) -> bool:
         """Each of these messages at least once."""
@@ -139,15 +175,22 @@ class Sink:
 
 @contextmanager
 def sink(
-    directory: Path, *, port: int, address: str = "127.0.0.1", later: str = "", keep_every: int = 1_000_000_000
+    directory: Path,
+    *,
+    port: int,
+    address: str = "127.0.0.1",
+    later: str = "",
+    keep_every: int = 1_000_000_000,
+    takes: float = 0.0,
+    refuses: bool = False,
 ) -> Iterator[Sink]:
     """later: recipients whose local part begins so are put off. keep_every: each message whose number is a multiple
-    of it is kept.
+    of it is kept. takes: seconds for each message. refuses: every session.
     """
     counts, kept = directory / "counts", directory / "kept"
     kept.mkdir()
     words = [f"-p{port}", f"-a{address}", f"-m{counts}", f"-n{NUMBERS}", f"-o{kept}", f"-e{keep_every}"]
-    words += [f"-l{later}"] if later else []
+    words += [f"-w{takes * 1000:.0f}", *([f"-l{later}"] if later else []), *(["-g"] if refuses else [])]
     process = subprocess.Popen([compiled("sink"), *words], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

@@ -18,6 +18,7 @@ from relay.mail.queue_id import shard_of
 from tests.bench.server import DOMAIN, Server, stop, wait_until
 from tests.peers.certificates import Authority
 
+NAME = "Relay"
 CREDENTIAL = "bench"
 
 _CONFIGURATION = """
@@ -42,7 +43,7 @@ listen = "127.0.0.1:{ports.http}"
 file = "{directory}/relay.log"
 """
 
-_TO_SINK = """
+TO_SINK = """
 [[route]]
 via = "smtp://127.0.0.1:{sink}"
 security = "none"
@@ -62,7 +63,7 @@ class Ports:
 @contextmanager
 def relay(directory: Path, *, ports: Ports, sink: int, workers: int) -> Iterator[Server]:
     """Everything goes to the sink."""
-    config = configure(directory, ports=ports, more=_TO_SINK.format(sink=sink), workers=workers)
+    config = configure(directory, ports=ports, more=TO_SINK.format(sink=sink), workers=workers)
     process = start(config, ports=ports)
     try:
         records = command(config, "domain", "add", DOMAIN)["records"]
@@ -71,12 +72,13 @@ def relay(directory: Path, *, ports: Ports, sink: int, workers: int) -> Iterator
         stop(process)
         process = start(config, ports=ports)  # so that no worker knows the credential later than another
         yield Server(
-            "Relay",
+            NAME,
             ports.trusted,
             (process.pid,),
             keys,
-            made["login"],
-            made["secret"],
+            starttls=ports.starttls,
+            login=made["login"],
+            secret=made["secret"],
             accepted=lambda: accepted_by_worker(directory / "relay.log"),
         )
     finally:
@@ -103,7 +105,12 @@ def configure(directory: Path, *, ports: Ports, more: str, workers: int) -> Path
 def start(config: Path, *, ports: Ports) -> "subprocess.Popen[bytes]":
     """Returns once it says that it is ready."""
     process = subprocess.Popen([*_relay(config), "serve"], stdin=subprocess.DEVNULL)
-    wait_until(lambda: is_ready(ports.http), what="Relay is ready", process=process)
+    try:
+        wait_until(lambda: is_ready(ports.http), what="Relay is ready", process=process)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
     return process
 
 

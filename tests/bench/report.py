@@ -1,93 +1,100 @@
-"""bench.report: what was measured as a table, and docs/performance.md with the last one.
+"""bench.report: what was measured, and which goals it reaches, as tables.
 
-Of several runs the median, and in brackets the lowest and the highest. The page's other sections are written by hand.
+Of several runs the median, and in brackets the lowest and the highest; a ratio is one of medians.
 """
 
-import platform
-import re
-import sqlite3
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 
-from tests.bench.measuring import Run, Work
-from tests.bench.postfix_server import versions
-from tests.bench.programs import TOP
+from tests.bench import relay_server
+from tests.bench.measuring import Run
+from tests.bench.works import Work
 
-PAGE = TOP / "docs" / "performance.md"
-_BEGIN, _END = "<!-- bench: begin -->", "<!-- bench: end -->"
 _HEAD = (
-    "| work | server | messages/s to the sink | CPU s per 1000 | dot → 250: p50 ms | p99 ms | PSS MB |\n"
-    "|---|---|---|---|---|---|---|\n"
+    "| work | server | messages/s to the sink | CPU s per 1000 | dot → 250: p50 ms | p99 ms | peak PSS MB"
+    " | loader and sink, cores |\n|---|---|---|---|---|---|---|---|\n"
 )
+_GOALS_HEAD = "| work | Relay's goal | measured | reached |\n|---|---|---|---|\n"
 
 
 def table(works: Sequence[Work], runs: Sequence[Run]) -> str:
-    return _HEAD + "".join(_rows(work, [run for run in runs if run.work == work.name]) for work in works)
+    """A row for each work and server, then one for the ratio to each peer."""
+    return _HEAD + "".join(row for work in works for row in _rows(work, of_work(work, runs)))
 
 
-def _rows(work: Work, runs: Sequence[Run]) -> str:
-    servers = list(dict.fromkeys(run.server for run in runs))
-    rows = "".join(_row(work.what, server, [run for run in runs if run.server == server]) for server in servers)
-    if len(servers) == 2:
-        peer, ours = ([run for run in runs if run.server == server] for server in servers)
-        rows += (
-            f"| | **ratio** | **{_median(ours, _delivered) / _median(peer, _delivered):.1f} ×**"
-            f" | **1/{_median(peer, _cpu) / _median(ours, _cpu):.1f}** | | | |\n"
-        )
-    return rows
+def goals(works: Sequence[Work], runs: Sequence[Run]) -> str:
+    """A row for each goal of what was measured."""
+    return _GOALS_HEAD + "".join(row for work in works for row in _goal_rows(work, of_work(work, runs)))
+
+
+def of_work(work: Work, runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Its runs by server, in the order in which they ran."""
+    servers = dict.fromkeys(run.server for run in runs if run.work == work.name)
+    return {server: [run for run in runs if (run.work, run.server) == (work.name, server)] for server in servers}
+
+
+def ratio(by_server: dict[str, list[Run]], peer: str) -> float:
+    """How many times the peer's messages per second Relay did."""
+    return delivered(by_server[relay_server.NAME]) / delivered(by_server[peer])
+
+
+def delivered(runs: Sequence[Run]) -> float:
+    """Messages per second."""
+    return statistics.median(run.delivered for run in runs)
+
+
+def _rows(work: Work, by_server: dict[str, list[Run]]) -> Iterator[str]:
+    for server, runs in by_server.items():
+        yield _row(work.what, server, runs)
+    for peer in _peers(by_server):
+        cpu = _cpu(by_server[peer]) / _cpu(by_server[relay_server.NAME])
+        yield f"| | **ratio to {peer}** | **{ratio(by_server, peer):.1f} ×** | **1/{cpu:.1f}** | | | | |\n"
 
 
 def _row(what: str, server: str, runs: Sequence[Run]) -> str:
     cells = [
-        _spread(runs, _delivered, ".0f"),
-        _spread(runs, _cpu, ".2f"),
+        _spread(runs, lambda run: run.delivered, ".0f"),
+        _spread(runs, lambda run: run.cpu, ".2f"),
         _spread(runs, lambda run: run.p50, ".1f"),
         _spread(runs, lambda run: run.p99, ".1f"),
-        f"{max(run.memory for run in runs):.0f}",
+        _spread(runs, lambda run: run.memory, ".0f"),
+        _spread(runs, lambda run: run.others, ".2f"),
     ]
     return f"| {what} | {server} | {' | '.join(cells)} |\n"
 
 
-def _delivered(run: Run) -> float:
-    return run.delivered
+def _goal_rows(work: Work, by_server: dict[str, list[Run]]) -> Iterator[str]:
+    for peer in _peers(by_server):
+        if work.peers[peer]:
+            measured = ratio(by_server, peer)
+            goal = f"at least {work.peers[peer]:g} × the messages/s of {peer}"
+            yield _goal_row(work, goal, f"{measured:.1f} ×", reached=measured >= work.peers[peer])
+    ours = by_server[relay_server.NAME]
+    if work.cpu:
+        yield _goal_row(
+            work, f"at most {work.cpu:.2f} s CPU per 1000", f"{_cpu(ours):.2f} s", reached=_cpu(ours) <= work.cpu
+        )
+    if work.p99:
+        yield _goal_row(work, f"p99 at most {work.p99:g} ms", f"{_p99(ours):.1f} ms", reached=_p99(ours) <= work.p99)
 
 
-def _cpu(run: Run) -> float:
-    return run.cpu
+def _goal_row(work: Work, goal: str, measured: str, *, reached: bool) -> str:
+    return f"| {work.what} | {goal} | {measured} | {'yes' if reached else '**no**'} |\n"
 
 
-def _median(runs: Sequence[Run], of: Callable[[Run], float]) -> float:
-    return statistics.median(map(of, runs))
+def _peers(by_server: dict[str, list[Run]]) -> list[str]:
+    return [server for server in by_server if server != relay_server.NAME]
+
+
+def _cpu(runs: Sequence[Run]) -> float:
+    return statistics.median(run.cpu for run in runs)
+
+
+def _p99(runs: Sequence[Run]) -> float:
+    return statistics.median(run.p99 for run in runs)
 
 
 def _spread(runs: Sequence[Run], of: Callable[[Run], float], form: str) -> str:
     values = [of(run) for run in runs]
     middle = format(statistics.median(values), form)
     return f"{middle} [{min(values):{form}}-{max(values):{form}}]" if len(values) > 1 else middle
-
-
-def write(result: str, *, workers: int, command: Sequence[str], signatures: int) -> None:
-    """Put it into the page, in place of the last one."""
-    arguments = f' ARGS="{" ".join(command)}"' if command else ""
-    text = (
-        f"{_BEGIN}\n`make bench{arguments}`, {time.strftime('%d %B %Y')}: {_machine()}. {_software()};"
-        f" Relay with {workers} workers. Every message arrived once; {signatures} signatures of a sample are valid."
-        f"\n\n{result}{_END}"
-    )
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(re.sub(f"{_BEGIN}.*?{_END}", lambda _: text, page, flags=re.DOTALL), encoding="utf-8")
-
-
-def _machine() -> str:
-    cpus = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    kibibytes = re.search(r"^MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    memory = int(kibibytes[1]) / 1024 / 1024 if kibibytes else 0
-    return f"{len(cpus)} × {cpus[0] if cpus else platform.machine()}, {memory:.0f} GB, Linux {platform.release()}"
-
-
-def _software() -> str:
-    ours = f"Python {platform.python_version()}, uvloop {version('uvloop')}, SQLite {sqlite3.sqlite_version}"
-    return f"{ours}; {versions()}"

@@ -18,14 +18,18 @@ def _none() -> Mapping[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One that runs. pids: the roots of its processes. keys: DKIM records by their DNS names. login, secret: for
-    AUTH. accepted: messages so far by worker, {} for a server that has none to tell apart.
+    """One that runs. port: without TLS and AUTH. pids: the roots of its processes. keys: DKIM records by their DNS
+    names, {} for one that does not sign. software: what it is made of, with versions. starttls: the port with
+    STARTTLS and AUTH; login, secret: for it. accepted: messages so far by worker, {} for a server that has none to
+    tell apart.
     """
 
     name: str
     port: int
     pids: tuple[int, ...]
     keys: Mapping[str, str]
+    software: tuple[str, ...] = ()
+    starttls: int = 0
     login: str = ""
     secret: str = ""
     accepted: Callable[[], Mapping[int, int]] = _none
@@ -43,10 +47,13 @@ def wait_until(
         time.sleep(0.02)
 
 
-def takes_mail(port: int) -> bool:
-    """From our sender."""
+def takes_mail(port: int, *, login: str = "", secret: str = "") -> bool:
+    """From our sender. login: after STARTTLS, with AUTH."""
     with suppress(OSError, smtplib.SMTPException), smtplib.SMTP("127.0.0.1", port, timeout=5) as client:
         client.ehlo()
+        if login:
+            client.starttls()
+            client.login(login, secret)
         return client.mail(f"app@{DOMAIN}")[0] == 250
     return False
 

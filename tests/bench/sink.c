@@ -2,13 +2,15 @@
  * sink: takes mail over SMTP and counts it, each message by the number in its X-Token field.
  *
  * One thread, epoll, clear text only. The counts are in a mapped file, so that looking at them costs the sink nothing:
- * a header of 64-bit numbers (`struct totals`), then for each number that a message may carry how often it came and
- * how many octets its body had. What carries no number, or one beyond the table, is counted as a stray.
+ * a header of 64-bit numbers (`struct totals`), then for each number that a message may carry how often it came, how
+ * many octets its body had and when it came. What carries no number, or one beyond the table, is counted as a stray.
  *
  *   sink -p PORT -m FILE       where it listens, and the file of counts, which is made anew
  *        [-a ADDRESS]          127.0.0.1
  *        [-n NUMBERS]          the table's size: 1000000
  *        [-l PREFIX]           recipients whose local part begins so are put off with 451
+ *        [-w MILLISECONDS]     how long it takes for each message before it says 250
+ *        [-g]                  every session is refused in its greeting, with 421
  *        [-o DIRECTORY -e N]   every Nth message is kept as DIRECTORY/NUMBER, as it came (dots still stuffed)
  *
  * It writes "ready" once it listens, and ends by a signal.
@@ -41,15 +43,19 @@
 struct totals {
     uint64_t messages, recipients, deferred, connections, octets, strays;
     uint64_t first_ns, last_ns; /* CLOCK_MONOTONIC of the first and the last message */
+    uint64_t open, most_open, open_ns, changed_ns; /* connections; for how long, added up, until they last changed */
 };
 
 struct entry {
     uint32_t count, body_octets;
+    uint64_t at_ns; /* CLOCK_MONOTONIC of its last octet */
 };
 
 static struct {
     const char *address, *file, *later, *directory;
     int port, every;
+    bool refuses;
+    uint64_t takes_ns;
     size_t numbers;
 } options = {.address = "127.0.0.1", .numbers = 1000000, .every = 1};
 
@@ -66,8 +72,14 @@ struct connection {
     int matched;
     size_t content_octets, header_length, body_at;
     int copy; /* a file descriptor, or -1 */
+    uint64_t due_ns; /* when its 250 is due, 0 for no message */
+    struct connection *next; /* of those with a message, in order of that */
     char header[HEADER_LIMIT];
 };
+
+static struct {
+    struct connection *first, *last;
+} due;
 
 static char output[65536];
 static size_t output_length;
@@ -143,11 +155,24 @@ static uint64_t now_ns(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+/* It says nothing, and is not listened to, until its 250 is due. */
+static void put_off(struct connection *connection)
+{
+    connection->due_ns = now_ns() + options.takes_ns;
+    connection->next = NULL;
+    if (due.first)
+        due.last->next = connection;
+    else
+        due.first = connection;
+    due.last = connection;
+}
+
 static void end_content(struct connection *connection)
 {
     long number = number_of(connection);
     if (number >= 0 && (size_t)number < options.numbers) {
         entries[number].count++;
+        entries[number].at_ns = now_ns();
         /* without the dot and its CRLF, which are no part of the body */
         entries[number].body_octets = (uint32_t)(connection->content_octets - connection->body_at - 3);
     } else {
@@ -163,7 +188,10 @@ static void end_content(struct connection *connection)
         totals->first_ns = totals->last_ns;
     totals->messages++;
     connection->taken = connection->refused = 0;
-    say(connection, "250 2.0.0 taken\r\n");
+    if (options.takes_ns)
+        put_off(connection);
+    else
+        say(connection, "250 2.0.0 taken\r\n");
 }
 
 /* How many of the octets belong to the content; sets *ended when the dot is among them. */
@@ -283,15 +311,32 @@ static bool take(struct connection *connection, const char *octets, size_t lengt
 
 /* Sockets. */
 
+static void count_open(int64_t change)
+{
+    uint64_t now = now_ns();
+    totals->open_ns += totals->open * (now - totals->changed_ns);
+    totals->changed_ns = now;
+    totals->open += (uint64_t)change;
+    if (totals->open > totals->most_open)
+        totals->most_open = totals->open;
+}
+
 static void forget(struct connection *connection)
 {
+    count_open(-1);
     if (connection->copy >= 0)
         close(connection->copy);
     close(connection->socket);
     free(connection);
 }
 
-static void serve(struct connection *connection)
+static void listen_to(int poll, struct connection *connection, uint32_t events)
+{
+    struct epoll_event wanted = {.events = events, .data.ptr = connection};
+    epoll_ctl(poll, EPOLL_CTL_MOD, connection->socket, &wanted);
+}
+
+static void serve(int poll, struct connection *connection)
 {
     static char input[1 << 20];
     ssize_t count = read(connection->socket, input, sizeof input);
@@ -308,13 +353,37 @@ static void serve(struct connection *connection)
         go_on = false;
     if (!go_on)
         forget(connection);
+    else if (connection->due_ns)
+        listen_to(poll, connection, 0);
+}
+
+/* Says what is due; returns how many milliseconds the next has to wait, -1 for none. */
+static int answer_due(int poll)
+{
+    static const char taken[] = "250 2.0.0 taken\r\n";
+    uint64_t now = now_ns();
+    while (due.first && due.first->due_ns <= now) {
+        struct connection *connection = due.first;
+        due.first = connection->next;
+        connection->due_ns = 0;
+        if (write(connection->socket, taken, sizeof taken - 1) < 0)
+            errno = 0; /* it is gone; epoll will say so */
+        listen_to(poll, connection, EPOLLIN);
+    }
+    return due.first ? (int)((due.first->due_ns - now) / 1000000 + 1) : -1;
 }
 
 static void accept_all(int listener, int poll)
 {
     int on = 1, socket;
     while ((socket = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-        static const char greeting[] = "220 sink.example ESMTP\r\n";
+        static const char greeting[] = "220 sink.example ESMTP\r\n", refusal[] = "421 4.3.2 sink.example busy\r\n";
+        if (options.refuses) {
+            if (write(socket, refusal, sizeof refusal - 1) < 0)
+                errno = 0; /* it is gone already */
+            close(socket);
+            continue;
+        }
         struct connection *connection = malloc(sizeof *connection);
         memset(connection, 0, offsetof(struct connection, header)); /* the large buffer is filled before it is read */
         connection->socket = socket;
@@ -323,6 +392,7 @@ static void accept_all(int listener, int poll)
         struct epoll_event wanted = {.events = EPOLLIN, .data.ptr = connection};
         epoll_ctl(poll, EPOLL_CTL_ADD, socket, &wanted);
         totals->connections++;
+        count_open(1);
         if (write(socket, greeting, sizeof greeting - 1) < 0)
             continue; /* epoll will say so */
     }
@@ -334,6 +404,7 @@ static int listen_at(void)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
     inet_pton(AF_INET, options.address, &at.sin_addr);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on); /* one of all addresses beside one of a single one */
     if (bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || listen(listener, 4096) != 0) {
         perror("sink: cannot listen");
         exit(69);
@@ -356,7 +427,7 @@ static void map_counts(void)
 static void read_options(int count, char **words)
 {
     int letter;
-    while ((letter = getopt(count, words, "a:p:m:n:l:o:e:")) != -1)
+    while ((letter = getopt(count, words, "a:p:m:n:l:o:e:w:g")) != -1)
         switch (letter) {
         case 'a': options.address = optarg; break;
         case 'p': options.port = atoi(optarg); break;
@@ -365,6 +436,8 @@ static void read_options(int count, char **words)
         case 'l': options.later = optarg; break;
         case 'o': options.directory = optarg; break;
         case 'e': options.every = atoi(optarg); break;
+        case 'w': options.takes_ns = (uint64_t)atol(optarg) * 1000000; break;
+        case 'g': options.refuses = true; break;
         default: exit(64);
         }
     if (!options.port || !options.file || options.every < 1) {
@@ -388,10 +461,10 @@ int main(int count, char **words)
     puts("ready");
     fflush(stdout);
     for (;;) {
-        int ready = epoll_wait(poll, events, EVENTS, -1);
+        int ready = epoll_wait(poll, events, EVENTS, answer_due(poll));
         for (int i = 0; i < ready; i++) {
             if (events[i].data.ptr)
-                serve(events[i].data.ptr);
+                serve(poll, events[i].data.ptr);
             else
                 accept_all(listener, poll);
         }

@@ -134,10 +134,8 @@ def test_a_running_server_has_its_ports(ready: Relay) -> None:
 
 def test_an_address_that_is_not_this_machines(ready: Relay) -> None:
     change(ready, 'starttls = ["127.0.0.1:0"]', 'starttls = ["192.0.2.77:2587"]')
-    change(ready, "[http]\n", '[[source]]\naddress = "192.0.2.77"\nhostname = "relay.example.com"\n[http]\n')
     found = findings(ready)
     assert "192.0.2.77:2587 is no address of this machine" in found["listener"]["text"]
-    assert "192.0.2.77 is no address of this machine" in found["source"]["text"]
 
 
 def test_a_resolver_that_does_not_answer(ready: Relay) -> None:
@@ -200,6 +198,19 @@ def test_a_database_of_a_newer_relay(ready: Relay, subject: str, name: str) -> N
     found = findings(ready)[subject]
     assert name in found["text"] and "version 99" in found["text"]
     assert found["remedy"]
+
+
+def test_nothing_is_made_where_nothing_is(relay: Relay) -> None:
+    relay("check")
+    assert list(relay.spool.iterdir()) == []
+
+
+def test_a_registry_of_an_older_relay_is_told_and_left_as_it_is(ready: Relay) -> None:
+    with contextlib.closing(sqlite3.connect(ready.spool / "registry.db")) as connection:
+        connection.execute("PRAGMA user_version = 1")
+        found = findings(ready, code=0)["registry"]
+        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert "registry.db has version 1" in found["text"] and "relay spool backup" in found["remedy"]
 
 
 def test_a_limit_of_open_files_too_low(ready: Relay) -> None:

@@ -85,6 +85,7 @@ def test_a_misspelt_application_costs_no_secret(relay: Relay) -> None:
     assert relay.json("credential", "list") == []
 
 
+NO_LIMITS = {"second": 0, "hour": 0, "day": 0, "recipients": 0, "first_time": 0}
 PROPERTIES = [
     pytest.param(
         ("--from", "a@b.example", "--from", "*@*.c.example"), "senders", ["a@b.example", "*@*.c.example"], id="from"
@@ -93,12 +94,11 @@ PROPERTIES = [
         ("--network", "192.0.2.0/24", "--network", "::1"), "networks", ["192.0.2.0/24", "::1/128"], id="networks"
     ),
     pytest.param(("--stream", "bulk"), "stream", "bulk", id="stream"),
-    pytest.param(("--limit-second", "5"), "limits", {"second": 5, "hour": 0, "day": 0, "recipients": 0}, id="a second"),
-    pytest.param(("--limit-hour", "6"), "limits", {"second": 0, "hour": 6, "day": 0, "recipients": 0}, id="an hour"),
-    pytest.param(("--limit-day", "7"), "limits", {"second": 0, "hour": 0, "day": 7, "recipients": 0}, id="a day"),
-    pytest.param(
-        ("--limit-recipients", "8"), "limits", {"second": 0, "hour": 0, "day": 0, "recipients": 8}, id="recipients"
-    ),
+    pytest.param(("--limit-second", "5"), "limits", NO_LIMITS | {"second": 5}, id="a second"),
+    pytest.param(("--limit-hour", "6"), "limits", NO_LIMITS | {"hour": 6}, id="an hour"),
+    pytest.param(("--limit-day", "7"), "limits", NO_LIMITS | {"day": 7}, id="a day"),
+    pytest.param(("--limit-recipients", "8"), "limits", NO_LIMITS | {"recipients": 8}, id="recipients"),
+    pytest.param(("--limit-first-time", "9"), "limits", NO_LIMITS | {"first_time": 9}, id="first-time recipients"),
     pytest.param(("--expires", "2199-01-31"), "expires_at", "2199-01-31T00:00:00.000Z", id="expiry"),
     pytest.param(("--null-sender",), "null_sender", True, id="null sender"),
     pytest.param(("--allow-unsigned",), "allow_unsigned", True, id="unsigned"),
@@ -118,6 +118,13 @@ def test_a_property_can_be_given_and_changed(relay: Relay, flags: tuple[str, ...
     assert {name for name in changed if changed[name] != before[name]} == {field}
     assert relay.json("credential", "show", "shop") == changed
     assert relay("credential", "show", "shop").code == 0
+
+
+def test_the_limits_are_shown_in_words(relay: Relay) -> None:
+    relay.json(*SHOP, "--limit-hour", "100", "--limit-first-time", "20")
+    assert "100 an hour, 20 first-time recipients a day" in relay("credential", "show", "shop").out
+    relay.json("credential", "set", "shop", "--limit-first-time", "0")
+    assert "first-time" not in relay("credential", "show", "shop").out
 
 
 def test_a_property_can_be_taken_back(relay: Relay) -> None:
@@ -143,6 +150,7 @@ def test_an_expiry_may_be_so_long_from_now(relay: Relay) -> None:
         pytest.param(("--from", "a@b.example", "--expires", "2001-01-01"), "is past", id="an expiry that is past"),
         pytest.param(("--from", "a@b.example", "--reports", "all"), 'Write "sender" or "none"', id="no word"),
         pytest.param(("--from", "a@b.example", "--limit-day", "-1"), "--limit-day", id="less than none"),
+        pytest.param(("--from", "a@b.example", "--limit-first-time", "few"), "--limit-first-time", id="no number"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_made(relay: Relay, flags: tuple[str, ...], text: str) -> None:

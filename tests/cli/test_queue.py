@@ -88,9 +88,15 @@ class Owner(threading.Thread):
 
     async def _answer(self, verb: str, parameters: dict[str, Any]) -> dict[str, Any]:
         if verb == "status":
-            return {"in_memory": 0, "at_work": 0, "sites": [SITE], "site_of": {"one.example": SITE["name"]}}
+            return {
+                "in_memory": 0,
+                "at_work": 0,
+                "sites": [SITE],
+                "site_of": {"one.example": SITE["name"]},
+                "suspended": [],
+            }
         if verb == "why":
-            return {"trouble": {"0": SITE}}
+            return {"trouble": {"0": SITE}, "suspended": {}, "breakers": {"1": BREAKER}}
         return operations.answer(await operations.change(self._spool, verb, parameters))
 
     def end(self) -> None:
@@ -114,6 +120,7 @@ SITE = {
     "name": "mx.one.example", "waiting": 2, "couriers": 1, "connections": 1, "limit": 1,
     "in_trouble": True, "next_probe_at": 1_800_000_000.0, "last_error": "connection refused",
 }  # fmt: skip
+BREAKER = {"scope": "example.com", "until": 1_800_000_900.0, "cause": "550 5.7.515 not authenticated from mx3"}
 
 
 def test_list_has_every_waiting_recipient_oldest_first(relay: Relay) -> None:
@@ -387,6 +394,7 @@ def test_status_beside_a_server_names_sites_in_trouble(relay: Relay) -> None:
     assert status["trouble"] == [
         {
             "site": "mx.one.example",
+            "source": None,
             "waiting": 2,
             "next_probe_at": "2027-01-15T08:00:00.000Z",
             "last_error": "connection refused",
@@ -409,7 +417,14 @@ def test_why_beside_a_server_names_the_site_in_trouble_and_its_next_probe(relay:
     assert (first["site_in_trouble"], first["site_error"]) == ("mx.one.example", "connection refused")
     assert first["next_probe_at"] == "2027-01-15T08:00:00.000Z"
     assert second["site_in_trouble"] is None
-    assert "mx.one.example: connection refused" in text
+    assert second["breaker"] == {
+        "scope": "example.com",
+        "probe_at": "2027-01-15T08:15:00.000Z",
+        "cause": "550 5.7.515 not authenticated from mx3",
+    }
+    assert "held back by  the breaker: mail of example.com waits for a probe at" in text
+    assert "held back by  the site is in trouble: connection refused" in text
+    assert "mx.one.example" in text
 
 
 def test_status_of_an_empty_spool(relay: Relay) -> None:

@@ -1,5 +1,6 @@
 """config.load: every mistake in relay.toml gets a sentence that says where it is and what to do."""
 
+import json
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from relay.config.models import Config
 from relay.errors import ConfigError, PermissionRefused
 
 SERVER = '[server]\nhostname = "relay.example.com"\n'
+SOURCE = '[[source]]\naddress = "203.0.113.10"\nhostname = "mx1.example.com"\n'
+SMARTHOST = '[smarthost.ses]\nhost = "smtp.example.net"\n'
 
 
 def load_text(tmp_path: Path, text: str, **environment: str) -> Config:
@@ -26,6 +29,12 @@ def problems(tmp_path: Path, text: str) -> str:
         load_text(tmp_path, text)
     assert refusal.value.remedy
     return refusal.value.text.removeprefix(f"{tmp_path}/relay.toml: ")
+
+
+def source(number: int, **keys: str | int) -> str:
+    """Of relay.toml, in four lines and one for each key."""
+    more = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    return f'[[source]]\naddress = "192.0.2.{number}"\nhostname = "out{number}.example.com"\n{more}\n'
 
 
 @pytest.mark.parametrize(
@@ -54,13 +63,13 @@ def problems(tmp_path: Path, text: str) -> str:
         pytest.param(
             SERVER + "[xyzzy]\n",
             "unknown table [xyzzy], line 3; the tables are server, submission, tls, dns, delivery, source,"
-            " route, stream, http, journal, suppression, log",
+            " warm_up, blocklist, smarthost, route, site, stream, http, journal, suppression, log",
             id="a table like no other",
         ),
         pytest.param(
             "xyzzy = 1\n" + SERVER,
             'unknown key "xyzzy" in no table, line 1; the tables are server, submission, tls, dns, delivery, source,'
-            " route, stream, http, journal, suppression, log",
+            " warm_up, blocklist, smarthost, route, site, stream, http, journal, suppression, log",
             id="a key before all tables",
         ),
         pytest.param(
@@ -121,6 +130,17 @@ def problems(tmp_path: Path, text: str) -> str:
             SERVER + "[delivery]\nport = true\n",
             "[delivery] port = true, line 4: no key takes true or false; write a number, or text in quotes",
             id="true is not one",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\nmx_suffix = "mx.example"\nconnections = 100000000000000000000\n',
+            "[[site]] connections = 100000000000000000000, line 5: no number is larger than 1000000000000000",
+            id="one that no process could tell another",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\nmx_suffix = "mx.example"\nmessages_per_second = 1e-9\n',
+            "[[site]] messages_per_second = 1e-09, line 5: write 0 for no limit, 0.001 or more, or what is meant as"
+            " messages_per_hour",
+            id="a rate whose next turn nobody lives to see",
         ),
         pytest.param(
             SERVER + '[dns]\ncache_size = "big"\n',
@@ -186,7 +206,7 @@ def problems(tmp_path: Path, text: str) -> str:
         pytest.param(
             SERVER + '[[route]]\nvia = "smarthost.example.net"\n',
             '[[route]] via, line 4: "smarthost.example.net" is no way;'
-            ' write "direct", "discard", "simulator" or "smtp://host:587"',
+            ' write "direct", "discard", "simulator", "smtp://host:587" or a smarthost\'s name',
             id="a way that is none",
         ),
         pytest.param(
@@ -214,9 +234,114 @@ def problems(tmp_path: Path, text: str) -> str:
             id="a route for an unknown stream",
         ),
         pytest.param(
+            SERVER + '[[route]]\nvia = "ses"\n',
+            '[[route]] via = "ses", line 4: there is no [smarthost.ses]; add it',
+            id="a route through a smarthost without a table",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = ["ses", "postmark"]\n',
+            '[[route]] via = ["ses", "postmark"], line 6: there is no [smarthost.postmark]; add it, or name one of ses',
+            id="... or a list with one",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = ["ses", "direct"]\n',
+            '[[route]] via, line 6: "direct" stands alone; a list has names of [smarthost.NAME] tables',
+            id="a list with what is no smarthost",
+        ),
+        pytest.param(
+            SERVER + "[[route]]\nvia = []\n",
+            "[[route]] via = [], line 4: name one smarthost or more",
+            id="a list of none",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = ["ses", "ses"]\n',
+            '[[route]] via = ["ses", "ses"], line 6: name each smarthost once',
+            id="a smarthost twice",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = "ses"\nsecurity = "tls"\n',
+            "[[route]], line 5: login, secret_file and security of a smarthost belong in [smarthost.ses]",
+            id="security where the smarthost's table has it",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = "ses"\nweights = [1, 2]\n',
+            "[[route]], line 5: write as many weights as via names smarthosts, or none",
+            id="more weights than smarthosts",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + '[[route]]\nvia = "ses"\nweights = [0]\n',
+            "[[route]], line 5: one of the weights must be 1 or more",
+            id="no weight at all",
+        ),
+        pytest.param(
+            SERVER + '[smarthost.SES]\nhost = "smtp.example.net"\n',
+            "[smarthost.SES], line 3: name it with small letters, digits, - and _,"
+            " and not direct, discard or simulator",
+            id="a smarthost's name with capitals",
+        ),
+        pytest.param(
+            SERVER + '[smarthost.ses]\nhost = "smtp.example.net:587"\n',
+            '[smarthost.ses] host = "smtp.example.net:587", line 4: write a name such as "smtp.example.net",'
+            " or an address; its port is a key of its own",
+            id="a smarthost's port beside its name",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + 'login = "me"\n',
+            "[smarthost.ses], line 3: login and secret_file go together",
+            id="a smarthost's login without a secret",
+        ),
+        pytest.param(
+            SERVER + SMARTHOST + 'login = "me"\nsecret_file = "s"\nsecurity = "none"\n',
+            '[smarthost.ses], line 3: a login is never sent in clear text; set security = "starttls" or "tls"',
+            id="a smarthost's login in clear text",
+        ),
+        pytest.param(
             SERVER + '[[route]]\nvia = "smtp://smarthost.example.net:70000"\n',
             '[[route]] via = "smtp://smarthost.example.net:70000", line 4: write a port from 1 to 65535',
             id="a smarthost's port too high",
+        ),
+        pytest.param(
+            SERVER + source(1) + source(1, pool="bulk"),
+            '[[source]] address = "192.0.2.1", line 8: it is there twice; a [[source]] has one pool, and more than one'
+            " route can name it",
+            id="an address in two pools",
+        ),
+        *(
+            pytest.param(
+                SERVER + f'[[source]]\naddress = "{address}"\nhostname = "mx.example"\n',
+                f'[[source]] address = "{address}", line 4: no mail can leave from it; write an address that this'
+                " machine has, of IPv4 or of IPv6",
+                id=f"{address} to send from",
+            )
+            for address in ("0.0.0.0", "::", "224.0.0.1", "255.255.255.255", "::ffff:192.0.2.1")
+        ),
+        pytest.param(
+            SERVER + source(1) + source(2, pool="bulk", weight=0) + source(3, pool="bulk", weight=0),
+            '[[source]] weight = 0, line 11: no address of the pool "bulk" has a share; give one of them a weight of 1'
+            " or more",
+            id="a pool that nobody has a share of",
+        ),
+        pytest.param(
+            SERVER + source(1) + '[[route]]\nstream = "bulk"\nvia = "direct"\npool = "bulk"\n',
+            '[[route]] pool = "bulk", line 10: no [[source]] has pool = "bulk"; name one of default',
+            id="a route to a pool without an address",
+        ),
+        pytest.param(
+            SERVER + source(1, pool="bulk") + '[[route]]\nstream = "bulk"\nvia = "direct"\npool = "bulk"\n',
+            '[[source]], line 3: no [[source]] has pool = "default", which has all mail that no route sends elsewhere;'
+            " give one of them that pool, or end the routes with one that matches everything and names another",
+            id="mail without a pool",
+        ),
+        pytest.param(
+            SERVER + '[[route]]\nvia = "discard"\npool = "bulk"\n',
+            '[[route]], line 3: pool goes with via = "direct"; mail to smarthosts leaves from the pool "default"',
+            id="a pool of no direct mail",
+        ),
+        pytest.param(
+            SERVER + source(1, pool="Two words"),
+            '[[source]] pool, line 6: "Two words" is no name of a pool; write small letters, digits,'
+            " - and _",
+            id="a pool's name that is none",
         ),
         pytest.param(
             SERVER + '[http]\nlisten = "0.0.0.0:8025"\n',
@@ -235,6 +360,100 @@ def problems(tmp_path: Path, text: str) -> str:
             '[http] listen: "127.0.0.1:8025" and "127.0.0.1:8025" cannot both listen;'
             " give one of them another port or address",
             id="a listener on the port HTTP has by default",
+        ),
+        pytest.param(
+            SERVER + "[[site]]\nconnections = 2\n",
+            "[[site]], line 3: say which sites are meant by mx_suffix or by domain, by one of the two",
+            id="limits of no site",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\nmx_suffix = "mx.example.com"\ndomain = "example.com"\nconnections = 2\n',
+            "[[site]], line 3: say which sites are meant by mx_suffix or by domain, by one of the two",
+            id="a site meant in two ways",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\nmx_suffix = "*.example.com"\nconnections = 2\n',
+            '[[site]] mx_suffix = "*.example.com", line 4: write a host name or its end, such as "mx.example.com"'
+            " (an IDN as its xn-- form)",
+            id="a star in a suffix",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example..com"\nconnections = 2\n',
+            '[[site]] domain = "example..com", line 4: write a recipient domain, such as "example.com"',
+            id="a site of no domain",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example.com"\n',
+            "[[site]], line 3: it names no limit; add one of connections, messages_per_connection,"
+            " messages_per_second, messages_per_minute, messages_per_hour, recipients, idle, discard_ehlo_keywords,"
+            " tls, or remove the table",
+            id="a site without limits",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example.com"\ntls = "encrypt"\n',
+            '[[site]] tls = "encrypt", line 5: write "none", "opportunistic", "required" or "verified"',
+            id="a word that no TLS is called by",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example.com"\ndiscard_ehlo_keywords = ["STARTTLS"]\n',
+            '[[site]] discard_ehlo_keywords = "STARTTLS", line 5: write "CHUNKING", "PIPELINING", "8BITMIME",'
+            ' "SMTPUTF8", "DSN", "SIZE" or "LIMITS"',
+            id="a keyword that is not for discarding",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example.com"\nconnections = 0\n',
+            "[[site]] connections = 0, line 5: write a number of 1 or more",
+            id="a site that no connection may be opened to",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\nmx_suffix = ".example.com"\nidle = "1m"\n'
+            '[[site]]\nmx_suffix = "mx.Example.com"\nconnections = 2\n',
+            '[[site]] mx_suffix = "mx.Example.com", line 7: [[site]] 1 wins, for its ".example.com" fits the same'
+            " hosts; put this table first",
+            id="a site that an earlier table has already",
+        ),
+        pytest.param(
+            SERVER + '[[site]]\ndomain = "example.com"\nidle = "1m"\n'
+            '[[site]]\ndomain = "Example.com"\nconnections = 2\n',
+            '[[site]] domain = "Example.com", line 7: [[site]] 1 names the same domain and wins; keep one of them',
+            id="a domain named twice",
+        ),
+        pytest.param(
+            SERVER + SOURCE + 'warm_up = "1 December"\n',
+            '[[source]] warm_up, line 6: "1 December" is no day; write year, month and day, such as "2026-12-01"',
+            id="a day in words",
+        ),
+        pytest.param(
+            SERVER + SOURCE + "warm_up = 20261201\n",
+            '[[source]] warm_up, line 6: "20261201" is no day; write year, month and day, such as "2026-12-01"',
+            id="a day as a number",
+        ),
+        pytest.param(
+            SERVER + "[warm_up]\ngrowth = 1\n",
+            "[warm_up] growth = 1, line 4: write a number above 1",
+            id="a warm-up that does not grow",
+        ),
+        pytest.param(
+            SERVER + "[warm_up]\nfirst = 5000\nuntil = 5000\n",
+            "[warm_up], line 3: first = 5000 is not below until = 5000, and there would be no warm-up; write less",
+            id="a warm-up that is over when it begins",
+        ),
+        pytest.param(
+            SERVER + SOURCE + '[[blocklist]]\nzone = "https://zen.spamhaus.org/"\n',
+            '[[blocklist]] zone = "https://zen.spamhaus.org/", line 7: write the name of its zone, such as'
+            ' "zen.spamhaus.org"',
+            id="a blocklist's address on the web",
+        ),
+        pytest.param(
+            SERVER + SOURCE + '[[blocklist]]\nzone = "a.test"\n[[blocklist]]\nzone = "A.test."\n',
+            '[[blocklist]] zone = "A.test.", line 9: it is named twice; keep one of the tables',
+            id="a blocklist named twice",
+        ),
+        pytest.param(
+            SERVER + '[[blocklist]]\nzone = "a.test"\n',
+            '[[blocklist]] zone = "a.test", line 4: there is no [[source]] whose address could be looked up;'
+            " add one for the address that you send from",
+            id="a blocklist and nothing to look up",
         ),
     ],
 )
@@ -439,3 +658,8 @@ def test_without_listeners_for_auth_no_certificate_is_needed(tmp_path: Path) -> 
 def test_streams_are_the_built_in_ones_and_those_configured(tmp_path: Path) -> None:
     text = SERVER + '[stream.bulk]\nexpire = "2d"\n[stream.invoices]\n'
     assert streams(load_text(tmp_path, text)) == ("transactional", "bulk", "invoices")
+
+
+def test_a_last_route_that_takes_all_mail_leaves_nothing_for_the_default_pool(tmp_path: Path) -> None:
+    text = SERVER + source(1, pool="bulk") + '[[route]]\nvia = "direct"\npool = "bulk"\n'
+    assert load_text(tmp_path, text).route[0].pool == "bulk"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from relay.config.models import Suppressions
+from relay.config.profiles import SiteRules
 from relay.config.rules import load_profiles, load_rules
 from relay.errors import ConfigError
 
@@ -128,8 +129,8 @@ def test_a_profile_is_found_by_the_hosts_name(host: str, name: str, written: Cal
 
 
 def test_what_a_profile_does_not_name_comes_from_the_default(written: Callable[[str], Path]) -> None:
-    profiles = load_profiles(written(PROFILES))
-    example, slow = profiles.for_host("mx.example.com"), profiles.for_host("mx.slow.example.com")
+    rules = SiteRules(load_profiles(written(PROFILES)))
+    example, slow = rules.limits(["mx.example.com"]), rules.limits(["mx.slow.example.com"])
     assert (example.connections, example.messages_per_connection, example.idle) == (3, 50, 30.0)
     assert (slow.connections, slow.messages_per_second, slow.idle, slow.recipients) == (10, 0.5, 60.0, 5)
 
@@ -189,9 +190,9 @@ def test_profiles_that_are_no_tables_are_refused(profiles: str, written: Callabl
     ],
 )
 def test_the_great_receivers_have_profiles(host: str, name: str) -> None:
-    profile = load_profiles(None).for_host(host)
-    assert profile.name == name
-    assert profile.messages_per_second == 0.0
+    limits = SiteRules(load_profiles(None)).limits([host])
+    assert limits.profile == name
+    assert limits.messages_per_second == 0.0
 
 
 def test_the_default_profile_is_the_documented_one() -> None:

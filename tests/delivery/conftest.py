@@ -28,6 +28,9 @@ live A 127.0.0.1
     "pair.example": "@ MX 10 a\n@ MX 20 b\na A 127.0.0.4\nb A 127.0.0.5\n",
     "swapped.example": "@ MX 10 b.pair.example.\n@ MX 20 a.pair.example.\n",
     "moved.example": "".join(f"@ MX {number} gone{number}\n" for number in range(6)) + "@ MX 60 mx.dest.example.\n",
+    "both.example": "@ MX 10 mx\nmx AAAA ::1\nmx A 127.0.0.1\n",
+    "list.example": "2.0.0.127 A 127.0.0.2\n",
+    "errors.example": "* A 127.255.255.254\n",
     "nowhere.example": "@ MX 10 gone\n",
 }
 

@@ -4,13 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from relay.config.models import Config
+from relay.delivery.blocklists import Blocklists
 from relay.delivery.destination import Destinations, Machine
-from relay.delivery.governor import LocalLimits
+from relay.delivery.limiting import Limiting
+from relay.delivery.sources import Sources
+from relay.delivery.warming import Warming
 from relay.dkim import KeyRing
 from relay.log import Log, Output
 from relay.mail.envelope import Envelope, Recipient
@@ -18,12 +22,18 @@ from relay.mail.event import Event, Kind
 from relay.mail.suppression import Strike, Suppression
 from relay.metrics import Metrics
 from relay.reception import Signing
+from relay.registry.setbacks import Setback
+from relay.registry.snapshot import EMPTY, Snapshot
+from relay.registry.suspensions import Suspension, from_source
 from relay.resolver import Resolver
+from relay.server.our_addresses import OurAddresses
 from relay.server.plan import Current, read_plan
 from relay.server.shard import Common, Shard
+from relay.server.switchboard import Counts, LocalBoard
 from relay.smtpclient import TlsContexts
 from relay.spool import Content, NewMessage, Selection
 from relay.spool.spool import Spool
+from relay.submission.limits import Rates
 
 HEAD = (
     b"From: app@sender.example\r\nTo: someone@dest.example\r\nSubject: hello\r\nMessage-ID: <1@sender.example>\r\n\r\n"
@@ -32,18 +42,67 @@ PATIENCE = 20.0
 OWN = Machine(frozenset({"relay.example.com"}), frozenset(), prefers_ipv6=False)
 
 
+@dataclass
+class Registered:
+    """What the registry says now."""
+
+    snapshot: Snapshot = EMPTY
+
+    async def suspend(self, suspension: Suspension) -> None:
+        self.snapshot = Snapshot.of((), (), [*self.snapshot.suspensions, suspension], self.snapshot.setbacks)
+
+    async def note_setback(self, setback: Setback) -> None:
+        self.snapshot = Snapshot.of((), (), self.snapshot.suspensions, [*self.snapshot.setbacks, setback])
+
+
 class Outfit:
     """`events` has all that happened, in order, as it is recorded."""
 
-    def __init__(self, shard: Shard, spool: Spool, metrics: Metrics, current: Current) -> None:
+    def __init__(
+        self,
+        shard: Shard,
+        *,
+        board: LocalBoard,
+        metrics: Metrics,
+        limiting: Limiting,
+        current: Current,
+        registered: Registered,
+    ) -> None:
         self.shard = shard
-        self.spool = spool
+        self.board = board
+        self.spool = shard.spool
         self.metrics = metrics
+        self.limiting = limiting
         self._current = current
+        self._registered = registered
+
+    @property
+    def config(self) -> Config:
+        return self._current.config
+
+    @property
+    def blocklists(self) -> Blocklists:
+        return self.shard.our_addresses.blocklists
+
+    def look_at_our_addresses(self) -> None:
+        """As upkeep does four times a second."""
+        self.shard.our_addresses.look([self.shard])
 
     def reload(self, settings: Config) -> None:
         self._current.plan = read_plan(settings, simulator_port=0)
         self.shard.reconfigure()
+
+    def suspend(self, *sites: str, until: float = 0.0) -> None:
+        """These and no others; none to resume all."""
+        suspensions = [Suspension(site, (site,), time.time(), until, "operator", "a test") for site in sites]
+        self._registered.snapshot = Snapshot.of((), (), suspensions, self._registered.snapshot.setbacks)
+        self.shard.suspend_sites()
+
+    def rest(self, *addresses: str, until: float = 0.0) -> None:
+        """These and no others, as an operator orders it; none to resume all."""
+        orders = [Suspension(from_source(each), (), time.time(), until, "operator", "a test") for each in addresses]
+        self._registered.snapshot = Snapshot.of((), (), orders, self._registered.snapshot.setbacks)
+        self.look_at_our_addresses()
 
     async def submit(self, *recipients: str | Recipient, body: bytes = b"hello\r\n", **changes: Any) -> str:
         """Accept a message as reception does. changes: fields of NewMessage or Envelope."""
@@ -52,7 +111,7 @@ class Outfit:
         if fresh:
             self.shard.scheduler.hand_over(fresh)
         elif not new.held:
-            self.shard.scheduler.stored({each.domain for each in new.envelope.recipients})
+            self.shard.scheduler.stored(new)
         return new.id
 
     async def events(self) -> list[Event]:
@@ -94,7 +153,7 @@ def message(spool: Spool, *recipients: str | Recipient, body: bytes = b"hello\r\
         expires_at=changes.pop("expires_at", time.time() + 3600),
         credential=changes.pop("credential", "app"),
         stream=changes.pop("stream", "transactional"),
-        sender_domain="sender.example",
+        sender_domain=changes.pop("sender_domain", "sender.example"),
         envelope=envelope,
         content=content,
         size=content.size,
@@ -123,25 +182,57 @@ async def outfit(
     machine: Machine = OWN,
     observe: Callable[[Metrics], None] = lambda _: None,
     share: int = 100,
+    ca: Path | None = None,
 ) -> AsyncIterator[Outfit]:
-    """A running shard; what is under way at the end is cut short. share: connections out that it may have."""
+    """A running shard; what is under way at the end is cut short. share: connections out that it may have. ca: a CA to
+    trust besides the system's.
+    """
     metrics = Metrics(streams=("transactional", "bulk"))
     log = Log(Output(settings.log.file or Path("/dev/null")), now=time.time)
     random = Random(1)
-    current = Current(read_plan(settings, simulator_port=0))
+    current, registered = Current(read_plan(settings, simulator_port=0)), Registered()
     spool = await Spool.open(settings.server.spool, shard=0, now=now)
     try:
         async with asyncio.TaskGroup() as tasks:
+            resolver = Resolver(settings.dns, time.time)
+            destinations = Destinations(resolver, settings.delivery, lambda: machine, random)
+            sources = Sources(steady=steady or now, log=log)
+            warming = Warming(lambda: current.plan.warm_ups, lambda: registered.snapshot.setbacks, now)
+            limiting = Limiting(lambda: current.plan.sites, destinations, warming)
+            limits = board(now, steady or now)
+            blocklists = Blocklists(
+                lambda: current.config.blocklist,
+                lambda: [each.address for each in current.config.source],
+                resolver,
+                log=log,
+                now=now,
+                steady=steady or now,
+            )
+            our_addresses = OurAddresses(
+                sources,
+                blocklists,
+                warming,
+                limits=limits,
+                plan=lambda: current.plan,
+                snapshot=lambda: registered.snapshot,
+                log=log,
+                now=now,
+                steady=steady or now,
+            )
             common = Common(
                 plan=lambda: current.plan,
                 signing=Signing(KeyRing(), now=now),
                 authorize=lambda credential, header: None,
                 suppressed=lambda recipient, credential: None,
-                destinations=Destinations(
-                    Resolver(settings.dns, time.time), settings.delivery, lambda: machine, random
-                ),
-                contexts=TlsContexts(monotonic=time.monotonic),
-                limits=LocalLimits(time.monotonic),
+                destinations=destinations,
+                limiting=limiting,
+                contexts=TlsContexts(monotonic=time.monotonic, ca_file=ca),
+                limits=limits,
+                sources=sources,
+                our_addresses=our_addresses,
+                snapshot=lambda: registered.snapshot,
+                suspend=registered.suspend,
+                note_setback=registered.note_setback,
                 metrics=metrics,
                 log=log,
                 now=now,
@@ -151,11 +242,31 @@ async def outfit(
             )
             shard = Shard(spool, common=common, share=share)
             running = tasks.create_task(shard.scheduler.run())
-            yield Outfit(shard, spool, metrics, current)
+            made = Outfit(
+                shard, board=limits, metrics=metrics, limiting=limiting, current=current, registered=registered
+            )
+            made.look_at_our_addresses()
+            yield made
             await shard.drain(seconds=1.0)
             running.cancel()
     finally:
         await spool.close()
+
+
+def board(now: Callable[[], float], steady: Callable[[], float]) -> LocalBoard:
+    """What is common to a machine with one worker."""
+
+    async def counts() -> Counts:
+        return {}
+
+    return LocalBoard(
+        now=now,
+        monotonic=time.monotonic,
+        steady=steady,
+        own_counts=counts,
+        rates=Rates(),
+        noted=lambda site, change: None,
+    )
 
 
 def kinds(events: Sequence[Event]) -> list[Kind]:

@@ -82,7 +82,7 @@ async def test_sites_in_trouble_wait_for_their_half_without_a_stir(many: str, be
             before = begun.couriers
             async for _ in relay.spool.retry(Selection(), by="test"):
                 pass
-            relay.shard.scheduler.retry_now(domains)
+            relay.shard.scheduler.retry_now([(domain, "app") for domain in domains])
             await until(lambda: failed(relay) == 2 * SILENT, what="each was tried twice")
     assert begun.couriers - before < 4 * SILENT
 
@@ -94,10 +94,10 @@ async def test_new_sites_that_say_nothing_do_not_keep_all_connections(many: str,
         silent.listen(100)
         async with ScriptedMx(mx, port=silent.getsockname()[1]) as server:
             settings = config(tmp_path, port=server.port, nameserver=many)
-            async with outfit(settings, share=4) as relay:
+            async with outfit(settings, share=4 * SILENT) as relay:
                 for number in range(SILENT):
                     await relay.submit(f"x@s{number}.many.test")
-                await until(lambda: relay.shard.couriers.at_work == SILENT, what="all connections are taken")
+                await until(lambda: relay.shard.couriers.at_work == SILENT, what="all places of strangers are taken")
                 for number in range(SITES):
                     await relay.submit(f"x@d{number}.many.test")
                 for number in range(SITES):

@@ -106,3 +106,36 @@ async def test_what_a_dead_route_has_left_behind_does_not_stand_before_what_goes
         async with outfit(settings) as relay:
             await relay.until("y@dest.example", Kind.DELIVERED)
             assert len(await relay.of("x249@dest.example")) == 0
+
+
+async def _queue(directory: Path, count: int, *, reset_at: int) -> None:
+    """A campaign, and in the middle of it another's message."""
+    spool = await Spool.open(directory, shard=0)
+    for number in range(count):
+        campaign = message(spool, f"bulk{number}@dest.example", credential="news", stream="bulk")
+        await spool.accept(campaign, hand_over=False)
+        if number == reset_at:
+            await spool.accept(message(spool, "stored@dest.example", credential="shop"), hand_over=False)
+    await spool.close()
+
+
+async def test_a_password_reset_does_not_wait_for_a_campaign_that_is_on_disk(nameserver: str, tmp_path: Path) -> None:
+    await _queue(tmp_path, 600, reset_at=400)
+    mx = Mx()
+
+    def before(recipient: str) -> int:
+        """How many of the campaign went before."""
+        return [each.recipients[0] for each in mx.messages].index(f"RCPT TO:<{recipient}>".encode())
+
+    async with ScriptedMx(mx) as server:
+        paced = {"mx_suffix": "mx.dest.example", "messages_per_second": 100}
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery={"window": 200}, site=[paced])
+        async with outfit(settings) as relay:
+            await relay.until("stored@dest.example", Kind.DELIVERED)
+            assert before("stored@dest.example") < 200
+            for number in range(3):
+                began = len(mx.messages)
+                await relay.submit(f"fresh{number}@dest.example", credential="shop")
+                await relay.until(f"fresh{number}@dest.example", Kind.DELIVERED)
+                assert before(f"fresh{number}@dest.example") - began < 10
+            assert await relay.left() > 300

@@ -1,91 +1,163 @@
-from relay.delivery.routing import DIRECT, Smarthost
+import pytest
+
+from relay.delivery.routing import DIRECT, Direct, Smarthost, Way
 from relay.delivery.window import Window
 
 SMARTHOST = Smarthost("smarthost.example", 587, "starttls")
+THROUGH_IT = Way.of(SMARTHOST)
+APP = "app"
 
 
-def filled(window: Window, domain: str, count: int) -> None:
+def filled(window: Window, domain: str, count: int, credential: str = APP) -> None:
     for number in range(count):
-        window.claim(domain, (domain, number))
+        window.claim(domain, credential, (domain + credential, number))
+
+
+def emptied(window: Window, domain: str, count: int, credential: str = APP) -> None:
+    for number in range(count):
+        window.release(domain, credential, (domain + credential, number))
 
 
 def read_whole(window: Window, domain: str) -> None:
-    window.next_page(domain)
-    window.page_read(domain, last=None)
+    window.next_page(domain, APP)
+    window.page_read(domain, APP, last=None)
 
 
 def test_a_domain_may_not_fill_the_window() -> None:
     window = Window(4000)
     filled(window, "slow.example", window.per_domain)
-    assert not window.admits("slow.example")
-    assert window.admits("other.example")
+    assert not window.admits("slow.example", APP)
+    assert window.admits("other.example", APP)
 
 
-def test_a_domain_with_more_on_disk_is_read_again_once_half_of_its_share_is_free() -> None:
+def test_a_domain_full_of_one_credentials_mail_has_room_for_anothers() -> None:
     window = Window(4000)
     filled(window, "big.example", window.per_domain)
-    window.mark_more("big.example")
-    assert window.readable(now=0.0, limit=10) == []
+    window.mark_more("big.example", APP)
+    assert not window.admits_fresh(["big.example"], APP, count=1)
     for number in range(window.per_domain // 2):
-        window.release("big.example", ("big.example", number))
-    assert window.readable(now=0.0, limit=10) == ["big.example"]
+        assert window.admits_fresh(["big.example"], "other", count=1)
+        assert window.admits("big.example", "other")
+        window.claim("big.example", "other", ("other", number))
+    assert not window.admits_fresh(["big.example"], "other", count=1)
+    assert window.admits_fresh(["big.example"], "third", count=1)
+
+
+def test_a_lane_with_more_on_disk_is_read_again_once_half_of_its_share_is_free() -> None:
+    window = Window(4000)
+    filled(window, "big.example", window.per_domain)
+    window.mark_more("big.example", APP)
+    assert window.readable(now=0.0, limit=10) == []
+    emptied(window, "big.example", window.per_domain // 2)
+    assert window.readable(now=0.0, limit=10) == [("big.example", APP)]
+    assert window.room_for("big.example", APP) == window.per_domain // 2
     read_whole(window, "big.example")
     assert window.readable(now=0.0, limit=10) == []
 
 
-def test_a_domain_is_read_page_by_page() -> None:
+def test_it_is_told_once_when_a_lane_may_be_read_again() -> None:
+    told: list[int] = []
+    window = Window(4000, has_room=lambda: told.append(len(window)))
+    for domain in ("big.example", "done.example"):
+        filled(window, domain, window.per_domain)
+    window.mark_more("big.example", APP)
+    for number in range(window.per_domain):
+        window.release("big.example", APP, ("big.example" + APP, number))
+        window.release("done.example", APP, ("done.example" + APP, number))
+    assert told == [window.per_domain + 1]
+
+
+@pytest.mark.parametrize(
+    ("count", "then"),
+    [
+        pytest.param(100, [50], id="a full window, once half of it is free"),
+        pytest.param(99, [], id="one that was not full kept nothing on disk"),
+    ],
+)
+def test_it_is_told_when_a_window_has_room_again(count: int, then: list[int]) -> None:
+    told: list[int] = []
+    window = Window(100, has_room=lambda: told.append(len(window)))
+    filled(window, "big.example", count)
+    emptied(window, "big.example", count)
+    assert told == then
+
+
+def test_a_lane_is_read_page_by_page() -> None:
     window = Window(4000)
-    window.mark_more("big.example")
-    assert window.next_page("big.example") is None
-    window.page_read("big.example", last=(5.0, 1, 0))
-    assert window.readable(now=0.0, limit=10) == ["big.example"]
-    assert window.next_page("big.example") == (5.0, 1, 0)
-    window.page_read("big.example", last=None)
+    window.mark_more("big.example", APP)
+    assert window.next_page("big.example", APP) is None
+    window.page_read("big.example", APP, last=(5.0, 1, 0))
+    assert window.readable(now=0.0, limit=10) == [("big.example", APP)]
+    assert window.next_page("big.example", APP) == (5.0, 1, 0)
+    window.page_read("big.example", APP, last=None)
     assert window.readable(now=0.0, limit=10) == []
 
 
 def test_a_way_that_is_parked_leaves_the_domains_other_ways_open() -> None:
     window = Window(4000)
-    window.park("half.example", SMARTHOST, site="mx.dead.example", until=100.0)
-    assert list(window.parked("half.example", now=99.0)) == [SMARTHOST]
+    window.park("half.example", THROUGH_IT, site="smarthost.example:587", hop=SMARTHOST, until=100.0)
+    assert list(window.parked("half.example", now=99.0)) == [(THROUGH_IT, "")]
     assert window.readable(now=99.0, limit=10) == []
-    assert window.admits("half.example")
-    assert window.admits_fresh(["half.example"], count=1)
+    assert window.admits("half.example", APP)
+    assert window.admits_fresh(["half.example"], APP, count=1)
 
 
-def test_a_domain_is_read_when_a_way_is_parked_no_longer() -> None:
+def test_what_waits_is_read_when_a_way_is_parked_no_longer() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
+    window.park("dead.example", DIRECT, site="mx.dead.example", hop=Direct(), until=100.0)
+    window.mark_waiting("dead.example", APP)
     assert list(window.parked("dead.example", now=100.0)) == []
-    assert window.readable(now=100.0, limit=10) == ["dead.example"]
+    assert window.readable(now=99.0, limit=10) == []
+    assert window.readable(now=100.0, limit=10) == [("dead.example", APP)]
     read_whole(window, "dead.example")
     assert window.readable(now=200.0, limit=10) == []
 
 
-def test_what_arrives_for_a_parked_way_does_not_have_the_domain_read() -> None:
+def test_each_parking_ends_in_its_time() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
-    window.mark_all(["dead.example"])
+    for domain, until in (("a.example", 100.0), ("b.example", 300.0), ("c.example", 200.0)):
+        window.park(domain, DIRECT, site="mx", hop=Direct(), until=until)
+        window.mark_waiting(domain, APP)
+    found = []
+    for now in (99.0, 100.0, 200.0, 300.0):
+        found.append(window.readable(now=now, limit=10))
+        for domain, _ in found[-1]:
+            read_whole(window, domain)
+    assert found == [[], [("a.example", APP)], [("c.example", APP)], [("b.example", APP)]]
+
+
+@pytest.mark.parametrize("all_sites", [True, False])
+def test_what_waits_is_read_when_its_site_is_resumed(*, all_sites: bool) -> None:
+    window = Window(4000)
+    window.park("dead.example", DIRECT, site="mx.dead.example", hop=Direct(), until=100.0)
+    window.mark_waiting("dead.example", APP)
+    window.unpark("mx.other.example")
     assert window.readable(now=1.0, limit=10) == []
+    if all_sites:
+        window.unpark_all()
+    else:
+        window.unpark("mx.dead.example")
+    assert window.readable(now=1.0, limit=10) == [("dead.example", APP)]
 
 
 def test_an_operator_can_have_a_parked_domain_read_at_once() -> None:
     window = Window(4000)
-    window.park("dead.example", DIRECT, site="mx.dead.example", until=100.0)
-    window.urge("dead.example")
-    assert window.readable(now=1.0, limit=10) == ["dead.example"]
+    window.park("dead.example", DIRECT, site="mx.dead.example", hop=Direct(), until=100.0)
+    window.mark_waiting("dead.example", "other")
+    window.urge("dead.example", APP)
+    assert sorted(window.readable(now=1.0, limit=10)) == [("dead.example", APP), ("dead.example", "other")]
     assert window.take_urge("dead.example")
     assert not window.take_urge("dead.example")
 
 
-def test_what_is_marked_while_a_domain_is_read_is_read_again() -> None:
+def test_what_is_marked_while_a_lane_is_read_is_read_again() -> None:
     window = Window(4000)
-    window.mark_more("busy.example")
-    window.next_page("busy.example")
-    window.mark_more("busy.example")
-    window.page_read("busy.example", last=None)
-    assert window.readable(now=0.0, limit=10) == ["busy.example"]
-    assert window.next_page("busy.example") is None
+    window.mark_more("busy.example", APP)
+    window.next_page("busy.example", APP)
+    window.mark_more("busy.example", APP)
+    window.page_read("busy.example", APP, last=None)
+    assert window.readable(now=0.0, limit=10) == [("busy.example", APP)]
+    assert window.next_page("busy.example", APP) is None
 
 
 def test_fresh_mail_finds_room_when_old_mail_has_filled_the_window() -> None:
@@ -93,24 +165,36 @@ def test_fresh_mail_finds_room_when_old_mail_has_filled_the_window() -> None:
     for number in range(10):
         filled(window, f"old{number}.example", 100)
     assert window.free == 0
-    assert window.admits_fresh(["new.example"], count=1)
+    assert window.admits_fresh(["new.example"], APP, count=1)
     filled(window, "fresh.example", 250)
-    assert not window.admits_fresh(["new.example"], count=1)
+    assert not window.admits_fresh(["new.example"], APP, count=1)
 
 
-def test_domains_take_turns_at_being_read() -> None:
+def test_lanes_take_turns_at_being_read() -> None:
     window = Window(4000)
-    for domain in ("a.example", "b.example", "c.example"):
-        window.mark_more(domain)
-    window.next_page("a.example")
-    window.page_read("a.example", last=(1.0, 1, 0))
-    assert window.readable(now=0.0, limit=3) == ["b.example", "c.example", "a.example"]
+    lanes = [("a.example", APP), ("a.example", "other"), ("b.example", APP)]
+    for lane in lanes:
+        window.mark_more(*lane)
+    window.next_page(*lanes[0])
+    window.page_read(*lanes[0], last=(1.0, 1, 0))
+    assert window.readable(now=0.0, limit=3) == [*lanes[1:], lanes[0]]
 
 
 def test_what_was_released_twice_counts_once() -> None:
     window = Window(1000)
-    window.claim("x.example", ("m", 0))
-    window.release("x.example", ("m", 0))
-    window.release("x.example", ("m", 0))
+    window.claim("x.example", APP, ("m", 0))
+    window.release("x.example", APP, ("m", 0))
+    window.release("x.example", APP, ("m", 0))
     assert len(window) == 0
-    assert window.admits("x.example")
+    assert window.admits("x.example", APP)
+
+
+def test_nothing_is_left_of_what_is_over() -> None:
+    window = Window(1000)
+    window.park("x.example", DIRECT, site="mx", hop=Direct(), until=100.0)
+    window.mark_waiting("x.example", APP)
+    filled(window, "x.example", 3, "other")
+    assert window.readable(now=100.0, limit=1) == [("x.example", APP)]
+    read_whole(window, "x.example")
+    emptied(window, "x.example", 3, "other")
+    assert not window._domains

@@ -25,12 +25,24 @@ MEETS_WITHIN = 3.0  # seconds; some calls are rare
 
 
 async def cut_power(house: House, _: int) -> None:
+    """The machine stops where it stands, in the middle of whatever call, and nobody is answered any more. In half of
+    the rounds it is the disk alone that goes, between two calls, and every write fails from then on.
+
+    Stopped first, because an fdatasync that is under way when the ioctl comes may return success although the data is
+    gone (Linux 6.18: 35 of 200 for a program that does nothing but append and sync, each about a millisecond after the
+    ioctl had begun). Without power nobody hears of that success; a server that goes on would believe it.
+    """
     assert isinstance(house.place, Cut)
     await house.under_load()
+    lives_on = house.random.random() < 0.5
     async with house.fault():
+        pids = house.server.freeze()
+        if lives_on:
+            await house.server.until_between_calls(pids)
         house.place.cut()
-        if house.random.random() < 0.5:
-            await house.moment(0.3)  # every write fails now; what is acknowledged all the same is lost
+        if lives_on:
+            house.server.signal(signal.SIGCONT, *pids)
+            await house.moment(0.3)  # what is acknowledged now is lost
         await house.server.kill_all()
         await house.place.restore()
         await house.server.start()

@@ -6,9 +6,9 @@ The rest of the command line is Relay's. This is the only module here that knows
 import sys
 
 from relay.cli import main
-from relay.delivery import carriage
 from relay.delivery.attempt import compose
 from relay.delivery.carriage import Carriage
+from relay.delivery.judging import NOWHERE
 from relay.delivery.site import Job, Line
 from relay.mail.reply import Reply
 from relay.smtpclient import OutgoingContent, TransactionResult
@@ -19,9 +19,9 @@ TAKEN = Reply(250, "2.0.0", "Taken")
 async def _settles_first(self: Carriage, job: Job, line: Line) -> TransactionResult:
     """Delivered, it says, and is on its way."""
     stored = await self._spool.content(job.message.id)
-    judge, where = self._settling.judge, carriage._where(line)
+    judge = self._settling.judge
     self._settling.settle(
-        job.message, [judge.delivered(each, TAKEN, where, dsn_offered=True) for each in job.recipients]
+        job.message, [judge.delivered(each, TAKEN, NOWHERE, dsn_offered=True) for each in job.recipients]
     )
     await self._settling.idle.wait()
     line.messages += 1

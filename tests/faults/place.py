@@ -9,6 +9,7 @@ Mounting needs root.
 import asyncio
 import fcntl
 import os
+import shutil
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -32,8 +33,8 @@ class Plain:
     async def open(self) -> None:
         self.directory.mkdir(exist_ok=True)
 
-    async def close(self) -> None:
-        """Nothing to be undone."""
+    async def close(self, *, keep: bool) -> None:
+        """keep: what is there is left to be looked at."""
 
 
 class Small(Plain):
@@ -48,7 +49,11 @@ class Small(Plain):
         self.directory.mkdir(exist_ok=True)
         await run("mount", "-t", "tmpfs", "-o", self._options, "relay-faults", str(self.directory))
 
-    async def close(self) -> None:
+    async def close(self, *, keep: bool) -> None:
+        """What is kept is copied, beside it."""
+        if keep:
+            without_sockets = shutil.ignore_patterns("*.sock")
+            shutil.copytree(self.directory, self.directory.with_name("kept"), ignore=without_sockets)
         await unmount(self.directory)
 
     def fill(self, *, leaving: int = 0) -> None:
@@ -103,9 +108,11 @@ class Cut(Plain):
         await unmount(self.directory)
         await self.mount()
 
-    async def close(self) -> None:
+    async def close(self, *, keep: bool) -> None:
+        """The image is kept."""
         await unmount(self.directory)
-        self._image.unlink()
+        if not keep:
+            self._image.unlink()
 
 
 async def unmount(directory: Path) -> None:

@@ -52,14 +52,15 @@ async def play(
     fault: Fault, *, rounds: int, directory: Path, seed: int, rate: float, program: Sequence[str] = PROGRAM
 ) -> Row:
     """Never raises for what the server does: it is in the row."""
-    row, began = Row(fault, rounds), time.monotonic()
+    row, began, is_good = Row(fault, rounds), time.monotonic(), False
     place = _place(fault, directory / "spool")
     try:
         await place.open()
         try:
             await _played(row, place, directory, seed=seed, rate=rate, program=program)
+            is_good = row.is_good
         finally:
-            await place.close()
+            await place.close(keep=not is_good)
     except (Failed, TimeoutError, OSError) as error:
         row.failure = f"{type(error).__name__}: {error}"
     row.seconds = time.monotonic() - began

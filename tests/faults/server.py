@@ -189,6 +189,22 @@ class Server:
         await self.ended()
         await self.until_gone(pids)
 
+    def freeze(self) -> list[int]:
+        """Stop every process where it stands, and return them: what a system call under way still does, none of them
+        hears of. The one that would begin another comes first.
+        """
+        pids = self.pids()
+        self.signal(signal.SIGSTOP, *pids)
+        return pids
+
+    async def until_between_calls(self, pids: Sequence[int]) -> None:
+        """Of those frozen: no system call is under way any more, in any thread."""
+
+        async def are_all_stopped() -> bool:
+            return all(state in ("T", "Z", "") for pid in pids for state in states_of_threads(pid))
+
+        await eventually(are_all_stopped, what="system calls have returned", within=10)
+
     async def _is_stopped(self) -> bool:
         return state_of(self.pid) in ("T", "Z", "")
 
@@ -278,7 +294,19 @@ def is_running(pid: int) -> bool:
 
 def state_of(pid: int) -> str:
     """proc(5): "T" for stopped, "Z" for a zombie; "" when there is none."""
+    return _state(Path(f"/proc/{pid}"))
+
+
+def states_of_threads(pid: int) -> list[str]:
+    """Of each as `state_of`. A thread in a call that cannot be interrupted is not stopped before that returns."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return [_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:
+        return []
+
+
+def _state(directory: Path) -> str:
+    try:
+        return (directory / "stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return ""

@@ -1,11 +1,10 @@
 """An event as a row and back."""
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.journal.encoding import address_key, bare, decode, key_range, row
 from relay.mail.event import Event, Kind

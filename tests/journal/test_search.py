@@ -4,19 +4,21 @@ import asyncio
 import sqlite3
 import sys
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from relay.journal import lookup
-from relay.journal.query import Query
+from relay.journal.dayfile import day_at, path_of
+from relay.journal.query import FirstTime, Query
 from relay.journal.search import Search
+from relay.journal.store import Journal
 from relay.mail.event import Event, Kind
-from tests.journal.stories import DAY, NOW, event, new_id, write
+from tests.journal.stories import DAY, NOW, event, new_id, refuse_damage, write
 
 ONE, TWO = new_id(NOW - DAY), new_id(NOW, shard=1)
 STORY = [
@@ -176,7 +178,7 @@ WRITER = """
 import asyncio, sys
 from pathlib import Path
 from relay.journal.store import Journal
-from tests.journal.stories import NOW, event, refuse_damage
+from tests.journal.stories import DAY, NOW, event, new_id, refuse_damage, write
 
 async def main():
     journal = await Journal.open(Path(sys.argv[1]), damaged=refuse_damage)
@@ -259,3 +261,76 @@ async def test_a_search_finds_what_looking_at_each_event_finds(
             assert [each.at for each in found.events] == expected[: query.limit]
             assert all(lookup.matches(each, query) for each in found.events)
             assert not found.unreadable
+
+
+# Who was sent to before.
+
+FAR = [
+    event(NOW - 20 * DAY, Kind.ACCEPTED, recipient="ann@example.net"),
+    event(NOW - 20 * DAY, Kind.ACCEPTED, recipient="Bob@xn--bcher-kva.example"),
+    event(NOW, Kind.ACCEPTED, recipient="carol@example.net", credential="blog"),
+    event(NOW, Kind.REJECTED, recipient="dave@example.net", reply="550 no"),
+    event(NOW, Kind.SUPPRESSED, recipient="erin@example.net", reply=""),
+    event(NOW, Kind.BOUNCED, recipient="frank@example.net", reply="550 no"),
+]
+
+
+@pytest.mark.parametrize(
+    ("recipient", "is_first_time"),
+    [
+        pytest.param("ann@example.net", False, id="accepted weeks ago, in another shard"),
+        pytest.param("ann@EXAMPLE.net", False, id="the domain's case does not matter"),
+        pytest.param("Ann@example.net", True, id="the local part's does"),
+        pytest.param("Bob@bücher.example", False, id="a domain is the same in both its forms"),
+        pytest.param("carol@example.net", True, id="another credential's recipient"),
+        pytest.param("dave@example.net", True, id="it was refused"),
+        pytest.param("erin@example.net", False, id="only a suppression kept it from being sent"),
+        pytest.param("frank@example.net", True, id="what was not accepted by this credential"),
+        pytest.param("nobody@example.net", True, id="never heard of"),
+    ],
+)
+async def test_who_was_not_sent_to_before(tmp_path: Path, recipient: str, is_first_time: bool) -> None:
+    await write(tmp_path / "shard-0", FAR[2:])
+    await write(tmp_path / "shard-1", FAR[:2])
+    found = await Search(tmp_path).first_time("shop", ["ann@example.net", recipient])
+    assert found == FirstTime(frozenset({recipient} if is_first_time else ()))
+
+
+async def test_a_recipient_of_any_segment_is_known(tmp_path: Path) -> None:
+    await write(
+        tmp_path / "shard-0", [event(NOW, Kind.ACCEPTED, recipient=f"r{number}@a.example") for number in range(9000)]
+    )
+    wanted = ["r0@a.example", "r8500@a.example", "new@a.example"]
+    assert (await Search(tmp_path).first_time("shop", wanted)).recipients == {"new@a.example"}
+
+
+async def test_what_the_journal_has_forgotten_is_first_time_again(tmp_path: Path) -> None:
+    await write(tmp_path / "shard-0", FAR[:1])
+    journal = await Journal.open(tmp_path / "shard-0", damaged=refuse_damage)
+    search = Search(tmp_path)
+    assert not (await search.first_time("shop", ["ann@example.net"])).recipients
+    assert len(await journal.expire(today=day_at(NOW), retention_days=19)) == 1
+    assert (await search.first_time("shop", ["ann@example.net"])).recipients == {"ann@example.net"}
+    await journal.close()
+
+
+async def test_days_that_cannot_be_read_are_named_and_know_nobody(tmp_path: Path) -> None:
+    await write(tmp_path / "shard-0", FAR)
+    (tmp_path / "shard-1").write_bytes(b"no directory")
+    day = path_of(tmp_path / "shard-0", day_at(NOW - 20 * DAY))
+    day.write_bytes(b"this is no database" * 1000)
+    found = await Search(tmp_path).first_time("shop", ["ann@example.net", "erin@example.net", "new@example.net"])
+    assert found.recipients == {"ann@example.net", "new@example.net"}
+    assert set(found.unreadable) == {str(day), str(tmp_path / "shard-1")}
+
+
+async def test_what_the_journal_does_not_have_yet_is_known(tmp_path: Path) -> None:
+    await write(tmp_path / "shard-0", FAR[:1])
+    found = await Search(tmp_path).first_time("shop", [each.recipient for each in FAR], pending=FAR[1:])
+    assert found.recipients == {"carol@example.net", "dave@example.net", "frank@example.net"}
+
+
+async def test_nobody_looks_further_than_to_the_newest_mail(tmp_path: Path) -> None:
+    await write(tmp_path / "shard-0", FAR)
+    path_of(tmp_path / "shard-0", day_at(NOW - 20 * DAY)).write_bytes(b"this is no database" * 1000)
+    assert not (await Search(tmp_path).first_time("shop", ["erin@example.net"])).unreadable

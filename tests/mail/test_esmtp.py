@@ -127,7 +127,7 @@ def test_mail_is_refused(argument: bytes, reply: str) -> None:
     ],
 )
 def test_rcpt_is_taken(argument: bytes, smtputf8: bool, recipient: Recipient) -> None:
-    assert parse_rcpt(argument, smtputf8=smtputf8).recipient == recipient
+    assert parse_rcpt(argument, smtputf8=smtputf8) == recipient
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,15 @@ def test_the_wire_form(reply: Reply, wire: bytes) -> None:
     assert reply.wire() == wire
 
 
+@given(
+    status=st.sampled_from(["", "2.0.0", "5.999.999"]),
+    text=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=420),
+)
+def test_a_short_line_is_written_as_any_other_is(status: str, text: str) -> None:
+    reply = Reply(250, status, text)
+    assert reply.wire() == reply._wire_of_any(smtputf8=False)
+
+
 def test_utf8_goes_out_only_to_who_reads_it_and_is_not_cut_within_a_character() -> None:
     reply = Reply(553, "5.6.7", "x" + "é" * 600)
     assert reply.wire().isascii()

@@ -36,14 +36,22 @@ def rule(**changes: object) -> dict[str, Any]:
         ),
         pytest.param(rule(suppress="soon", blame="recipient"), "'soon' is not a valid Proof", id="an unknown proof"),
         pytest.param(rule(action="stop"), 'action = "stop" is none of', id="an unknown action"),
+        pytest.param(rule(action="account"), 'it needs via = "smarthost"', id="an account at a receiving server"),
         pytest.param(rule(permanent=True), "a 4xx is never made final", id="a 4xx made final"),
         pytest.param(rule(text=None), 'a rule needs "text" or "status"', id="a rule for everything"),
         pytest.param(rule(text="go away"), '"text" must be a list of texts', id="a text that is no list"),
         pytest.param(rule(text=["..."]), "has a part without a word", id="a phrase without words"),
+        pytest.param(rule(via="someone"), "'someone' is not a valid Via", id="an unknown kind of server"),
         pytest.param(rule(stages=["later"]), "'later' is not a valid Stage", id="an unknown stage"),
         pytest.param(rule(codes=[250]), '"codes" has 250', id="a code that refuses nothing"),
         pytest.param(rule(codes="550"), '"codes" must be a list of reply codes', id="codes that are no list"),
         pytest.param(rule(why=3), '"why" must be a text', id="a number for a text"),
+        pytest.param(rule(suspend="soon"), "\"suspend\" is 'soon'; write a time such as", id="no time"),
+        pytest.param(rule(slow="yes"), '"slow" must be true or false', id="a text for yes"),
+        pytest.param(rule(slow=True, blame="content"), "says nothing about the site", id="a content that slows a site"),
+        pytest.param(
+            rule(suspend="2h", blame="recipient"), "says nothing about the site", id="a recipient that suspends a site"
+        ),
         pytest.param("text", "rule 1 is no table", id="no table at all"),
     ],
 )

@@ -1,6 +1,7 @@
 """Verdicts: whom a reply blames, by the command answered, the text, the enhanced code and the code, in that order."""
 
 import time
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -20,6 +21,7 @@ from relay.mail.verdict import (
     Suppress,
     SuppressionTimes,
     Verdict,
+    Via,
     bad_domain,
     classify,
 )
@@ -43,8 +45,16 @@ def reply_of(text: str) -> Reply:
     return reply
 
 
-def judge(text: str, *, stage: Stage = Stage.RCPT, recipients: int = 1, mx: str = "", rules: Rules = RULES) -> Verdict:
-    return classify(reply_of(text), stage=stage, recipients=recipients, mx=mx, rules=rules)
+def judge(
+    text: str,
+    *,
+    stage: Stage = Stage.RCPT,
+    recipients: int = 1,
+    mx: str = "",
+    via: Via = Via.MX,
+    rules: Rules = RULES,
+) -> Verdict:
+    return classify(reply_of(text), stage=stage, recipients=recipients, mx=mx, via=via, rules=rules)
 
 
 def place_of(rule: Rule) -> tuple[Stage, str]:
@@ -56,7 +66,7 @@ def place_of(rule: Rule) -> tuple[Stage, str]:
 @pytest.mark.parametrize(("rule", "sample"), SAMPLES)
 def test_a_rules_samples_get_the_rules_verdict(rule: Rule, sample: str) -> None:
     stage, mx = place_of(rule)
-    verdict = judge(sample, stage=stage, mx=mx)
+    verdict = judge(sample, stage=stage, mx=mx, via=rule.via or Via.MX)
     assert verdict.rule == rule.name
     assert (verdict.blame, verdict.category, verdict.action) == (
         rule.meaning.blame,
@@ -64,6 +74,93 @@ def test_a_rules_samples_get_the_rules_verdict(rule: Rule, sample: str) -> None:
         rule.meaning.action,
     )
     assert verdict.permanent == (sample[0] == "5" and rule.meaning.permanent is not False)
+
+
+@pytest.mark.parametrize(
+    ("text", "stage"),
+    [
+        pytest.param("530 5.7.0 Authentication Required", Stage.MAIL, id="a login wanted"),
+        pytest.param("554 5.7.1 <x@example.net>: Relay access denied", Stage.RCPT, id="no relaying"),
+        pytest.param("550 5.7.1 Your account has been suspended", Stage.MAIL, id="an account suspended"),
+        pytest.param("554 Message rejected: Email address is not verified.", Stage.FINAL, id="a sender not verified"),
+    ],
+)
+def test_only_a_smarthost_speaks_of_our_account(text: str, stage: Stage) -> None:
+    from_smarthost, from_mx = (judge(text, stage=stage, via=via) for via in (Via.SMARTHOST, Via.MX))
+    assert (from_smarthost.blame, from_smarthost.permanent) == (Blame.SENDER, False)
+    assert from_mx.permanent
+    assert not from_mx.rule.startswith("smarthost: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 5.2.1 This account has been disabled",
+        "550 5.2.1 <bob@x.example>: The account has been suspended",
+        (
+            "550 5.1.1 <bob@yahoo.com>: Recipient address rejected: undeliverable address: host mx said: "
+            "550 This account has been disabled or discontinued"
+        ),
+        "550 <bob@x.example>: Recipient address rejected: undeliverable address: 550 This account has been disabled",
+        "550 <bob@x.example>: Recipient address rejected: this account has been disabled",
+        "550 5.7.1 a@x.example is not allowed to send to list@y.example",
+        "452 4.2.2 The mail account exceeded its daily quota",
+        "450 4.2.1 The user you are trying to contact is receiving mail too quickly; limit 100 messages per hour",
+        "450 The user you are trying to contact is receiving mail too quickly; limit 100 messages per hour",
+    ],
+)
+def test_what_a_smarthost_says_of_a_recipients_account_or_quota_is_not_about_ours(text: str) -> None:
+    verdict = judge(text, via=Via.SMARTHOST)
+    assert verdict == judge(text)
+    assert verdict.action != "account"
+
+
+@pytest.mark.parametrize(
+    ("text", "stage", "action"),
+    [
+        pytest.param("550 This account has been disabled", Stage.RCPT, "retry", id="whose, nobody knows"),
+        pytest.param("550 This account has been disabled", Stage.MAIL, "account", id="before there is a recipient"),
+        pytest.param("550 This account has been disabled", Stage.FINAL, "account", id="after all were taken"),
+        pytest.param("550 5.7.1 This account has been disabled", Stage.RCPT, "account", id="a code of a sender's"),
+        pytest.param("550 Your account has been suspended", Stage.RCPT, "account", id="it says so"),
+    ],
+)
+def test_one_recipients_closed_account_stops_no_smarthost(text: str, stage: Stage, action: str) -> None:
+    verdict = judge(text, stage=stage, via=Via.SMARTHOST)
+    assert (verdict.action, verdict.blame, verdict.permanent) == (action, Blame.SENDER, False)
+
+
+AGAINST_US = [
+    pytest.param("550 5.7.1 Too many login failures", Stage.MAIL, id="logins"),
+    pytest.param(
+        "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org",
+        Stage.RCPT,
+        id="a block list",
+    ),
+    pytest.param("550 5.1.8 <a@b.example>: Sender address rejected: Domain not found", Stage.RCPT, id="its domain"),
+    pytest.param("550 5.1.0 sender rejected", Stage.RCPT, id="a sender refused"),
+    pytest.param("550 5.7.1 [TSS04] Messages from 192.0.2.1 temporarily deferred", Stage.RCPT, id="a rate"),
+    pytest.param("550 5.7.1 go away", Stage.RCPT, id="unknown words"),
+    pytest.param("550 5.1.1 User unknown", Stage.MAIL, id="of a recipient before there is one"),
+]
+
+
+@pytest.mark.parametrize(("text", "stage"), AGAINST_US)
+def test_nothing_a_smarthost_says_against_us_is_final(text: str, stage: Stage) -> None:
+    from_smarthost, from_mx = (judge(text, stage=stage, via=via) for via in (Via.SMARTHOST, Via.MX))
+    assert (from_mx.blame, from_mx.permanent) == (Blame.SENDER, True)
+    assert from_smarthost == replace(from_mx, permanent=False)
+    assert from_smarthost.suppress is None
+
+
+def test_of_recipients_and_content_a_smarthost_speaks_as_any_other() -> None:
+    of_others = [rule for rule in RULES.rules if rule.meaning.blame in (Blame.RECIPIENT, Blame.CONTENT)]
+    for rule in of_others:
+        stage, mx = place_of(rule)
+        for sample in rule.samples:
+            verdict = judge(sample, stage=stage, mx=mx, via=Via.SMARTHOST)
+            assert verdict == judge(sample, stage=stage, mx=mx), sample
+    assert sum(len(rule.samples) for rule in of_others) > 100
 
 
 def test_the_rules_have_samples_enough_of_receivers_enough() -> None:
@@ -350,11 +447,13 @@ statuses = st.one_of(
     reply=st.builds(Reply, code=st.integers(200, 599), status=statuses, text=texts),
     stage=st.sampled_from(Stage),
     recipients=st.integers(1, 100),
+    via=st.sampled_from(Via),
     mx=st.sampled_from(["", "mx1.example.net", "alt1.gmail-smtp-in.l.google.com", "mx00.gmx.net", "mxs.mail.ru"]),
 )
-def test_no_reply_breaks_the_principles(reply: Reply, stage: Stage, recipients: int, mx: str) -> None:
-    verdict = classify(reply, stage=stage, recipients=recipients, mx=mx, rules=RULES)
+def test_no_reply_breaks_the_principles(reply: Reply, stage: Stage, recipients: int, via: Via, mx: str) -> None:
+    verdict = classify(reply, stage=stage, recipients=recipients, mx=mx, via=via, rules=RULES)
     assert not (verdict.permanent and reply.code < 500)
+    assert not (verdict.permanent and via is Via.SMARTHOST and verdict.blame is Blame.SENDER)
     if verdict.suppress is not None:
         assert verdict.blame is Blame.RECIPIENT
         assert verdict.permanent or verdict.suppress.cause is Cause.MAILBOX_FULL

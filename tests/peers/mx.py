@@ -166,14 +166,19 @@ class ScriptedMx:
 
 @dataclass
 class Message:
-    """One message taken. wire: with stuffed dots and the final one. content: as it was before stuffing."""
+    """One message taken. wire: with stuffed dots and the final one, but for a chunk. content: as it was before
+    stuffing.
+    """
 
     mail: bytes
     recipients: list[bytes]
     wire: bytes
+    is_chunk: bool = False
 
     @property
     def content(self) -> bytes:
+        if self.is_chunk:
+            return self.wire
         lines = self.wire.removesuffix(b".\r\n").split(b"\r\n")
         return b"\r\n".join(line.removeprefix(b".") for line in lines)
 
@@ -195,7 +200,8 @@ EXTENSIONS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "ENHANCEDSTATUSCODES", 
 
 
 class Mx:
-    """An orderly server. Answers by verb, END for the final dot; a list is used up in order, then the default.
+    """An orderly server. Answers by verb, END for the final dot or the last chunk; a list is used up in order, then the
+    default.
 
     extensions: EHLO lines after the first. context: for STARTTLS, which is offered when there is one.
     """
@@ -221,6 +227,10 @@ class Mx:
         """From now on the default answers it."""
         self._answers.pop(verb, None)
 
+    def answer(self, verb: str, answers: "Answers") -> None:
+        """From now on this does, or these in order."""
+        self._answers[verb] = list(answers) if isinstance(answers, (list, tuple)) else answers  # type: ignore[assignment]
+
     async def __call__(self, peer: Peer) -> None:
         session = Session()
         self.sessions.append(session)
@@ -240,18 +250,26 @@ class Mx:
                 case "RCPT":
                     if await self._answer(peer, "RCPT", b"250 2.1.5 Ok\r\n") < 300:
                         recipients.append(line)
-                case "DATA":
-                    if await self._answer(peer, "DATA", b"354 Go on\r\n" if recipients else NO_RECIPIENTS) == 354:
-                        await self._take(peer, mail, recipients)
+                case "DATA" | "BDAT":
+                    await self._content(peer, line, mail, recipients)
                 case "QUIT":
                     await self._answer(peer, "QUIT", b"221 2.0.0 Bye\r\n")
                     return
                 case verb:
                     await self._answer(peer, verb, b"250 2.0.0 Ok\r\n")
 
+    async def _content(self, peer: Peer, command: bytes, mail: bytes, recipients: list[bytes]) -> None:
+        if command.startswith(b"BDAT "):
+            octets = await peer.reader.readexactly(int(command.split()[1]))
+            await self._end(peer, Message(mail, recipients, octets, is_chunk=True))
+        elif await self._answer(peer, "DATA", b"354 Go on\r\n" if recipients else NO_RECIPIENTS) == 354:
+            await self._take(peer, mail, recipients)
+
     async def _take(self, peer: Peer, mail: bytes, recipients: list[bytes]) -> None:
-        message = Message(mail, recipients, await peer.content())
-        if await self._answer(peer, "END", b"250 2.0.0 Queued\r\n" if recipients else NO_RECIPIENTS) < 300:
+        await self._end(peer, Message(mail, recipients, await peer.content()))
+
+    async def _end(self, peer: Peer, message: Message) -> None:
+        if await self._answer(peer, "END", b"250 2.0.0 Queued\r\n" if message.recipients else NO_RECIPIENTS) < 300:
             self.messages.append(message)
             self.arrived.set()
 

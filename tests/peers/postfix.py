@@ -1,8 +1,9 @@
-"""peers.postfix: a real Postfix that receives, with configuration, queue and log of its own.
+"""peers.postfix: a real Postfix that receives, or is a smarthost, with configuration, queue and log of its own.
 
 What a recipient meets is decided by its local part: `unknown` is refused as Postfix refuses those it does not know,
 `full` and `blocked` by an access table, `greylisted` by a policy server, a few times; a subject with "forbidden" is
-refused after DATA by a header check. Everybody else has a maildir, written by virtual(8).
+refused after DATA by a header check. Everybody else has a maildir, written by virtual(8). CHUNKING is not offered to
+127.0.0.2. One with a login takes nothing without it, and from the login's own address only.
 
 Needs root: its processes run as Postfix's own user. Nothing of the system's Postfix is touched or read.
 """
@@ -15,10 +16,11 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.sasl import sasl_server
 from tests.peers.waiting import eventually
 
 POSTFIX = shutil.which("postfix") or "/usr/sbin/postfix"
@@ -28,6 +30,7 @@ BLOCKED_REPLY = "550 5.7.1 Access denied, your address is on our block list"
 GREYLIST_REPLY = "451 4.7.1 Greylisted, please try again later"
 FORBIDDEN_REPLY = "Forbidden words"
 GREYLISTED_TIMES = 2
+NO_CHUNKING = "127.0.0.2"
 
 _MAIN = """
 compatibility_level = 3.6
@@ -72,8 +75,19 @@ smtpd_tls_received_header = yes
 smtpd_client_connection_count_limit = 0
 smtpd_error_sleep_time = 0
 smtpd_hard_error_limit = 1000
+smtpd_discard_ehlo_keyword_address_maps = inline:{{ {{ {no_chunking} = chunking }} }}
 debug_peer_list = {debug}
 debug_peer_level = 1
+"""
+
+_SMARTHOST = """
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = inet:127.0.0.1:{sasl}
+smtpd_tls_auth_only = yes
+smtpd_sender_login_maps = inline:{{ {{ {address} = {login} }} }}
+smtpd_sender_restrictions = reject_sender_login_mismatch
+smtpd_relay_restrictions = permit_sasl_authenticated, reject_unauth_destination
 """
 
 _MASTER = """
@@ -137,6 +151,15 @@ class Postfix:
         return eventually(look, what=f"Postfix delivers a message with {with_octets!r} to {addresses}") or []
 
 
+@dataclass(frozen=True)
+class Login:
+    """address: whose mail it may send."""
+
+    login: str
+    secret: str
+    address: str
+
+
 @contextmanager
 def postfix(
     host: str,
@@ -147,16 +170,22 @@ def postfix(
     certificate: Path,
     key: Path,
     talkative: bool = False,
+    login: Login | None = None,
 ) -> Iterator[Postfix]:
     """mailboxes: local parts that exist, in each of the domains; UTF-8 ones as in an SMTPUTF8 transaction. talkative:
-    every command and reply is in its log.
+    every command and reply is in its log. login: of a smarthost.
     """
     directory = Path(tempfile.mkdtemp(prefix="relay-postfix-"))
     directory.chmod(0o755)  # virtual(8) works as nobody; below pytest's own directory it could not
-    with _policy_server() as policy:
+    with ExitStack() as stack:
+        policy = stack.enter_context(_policy_server())
         _configure(
             directory, host, port, domains=domains, policy=policy, certificate=certificate, key=key, talkative=talkative
         )
+        if login is not None:
+            sasl = stack.enter_context(sasl_server(login.login, login.secret))
+            with (directory / "conf" / "main.cf").open("a") as main:
+                main.write(_SMARTHOST.format(sasl=sasl, login=login.login, address=login.address))
         _make_mailboxes(directory, domains, mailboxes)
         command = [POSTFIX, "-c", str(directory / "conf"), "start-fg"]
         silent = subprocess.DEVNULL  # it says everything in its log
@@ -194,6 +223,7 @@ def _configure(
         certificate=certificate,
         key=key,
         debug="127.0.0.0/8" if talkative else "",
+        no_chunking=NO_CHUNKING,
     )
     (conf / "main.cf").write_text(main)
     (conf / "master.cf").write_text(_MASTER.format(host=host, port=port))

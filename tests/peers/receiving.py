@@ -12,9 +12,9 @@ from tests.peers.mx import Script, ScriptedMx
 
 
 @contextmanager
-def receiving(script: Script, *, host: str = "127.0.0.1") -> Iterator[ScriptedMx]:
+def receiving(script: Script, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[ScriptedMx]:
     """What the script raises is raised where the block ends."""
-    server = ScriptedMx(script, host=host)
+    server = ScriptedMx(script, host=host, port=port)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

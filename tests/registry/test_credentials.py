@@ -101,6 +101,19 @@ def test_open_session_goes_on(current: list[Credential], goes_on: bool) -> None:
     assert went_on == (Login(current[0], current[0].secrets[0]) if goes_on else None)
 
 
+@pytest.mark.parametrize(
+    "credential",
+    [
+        pytest.param(replace(SHOP, expires_at=NOW + 1), id="the credential expires"),
+        pytest.param(replace(SHOP, secrets=(replace(SHOP.secrets[0], valid_until=NOW + 1),)), id="the secret ends"),
+    ],
+)
+def test_time_ends_an_open_session_whose_credential_nobody_changed(credential: Credential) -> None:
+    snapshot, session = Snapshot.of([credential], []), Login(credential, credential.secrets[0])
+    assert snapshot.current(session, now=NOW) == session
+    assert snapshot.current(session, now=NOW + 1) is None
+
+
 def test_where_nobody_logs_in_no_secret_ends_a_session() -> None:
     assert Snapshot.of([replace(SHOP, secrets=())], []).current(Login(SHOP), now=NOW) is not None
 

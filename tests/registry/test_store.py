@@ -33,6 +33,7 @@ def everything_set(credential: Credential) -> Credential:
         limit_hour=2,
         limit_day=3,
         limit_recipients=4,
+        limit_first_time=5,
         expires_at=NOW + 5,
         null_sender=True,
         allow_unsigned=True,
@@ -100,6 +101,7 @@ async def test_a_name_that_cannot_be_given(name: str, text: str, registry: Regis
     ("change", "text"),
     [
         pytest.param({"limit_day": -1}, "limit_day = -1 is negative", id="a negative limit"),
+        pytest.param({"limit_first_time": -1}, "limit_first_time = -1 is negative", id="of first-time recipients too"),
         pytest.param({"senders": ()}, "may send as nobody", id="no sender"),
         pytest.param({"stream": "a b"}, "no name for a stream", id="a stream with a space"),
     ],
@@ -215,9 +217,11 @@ async def test_what_cannot_send_gets_no_trial(registry: Registry, clock: Clock) 
         await registry.add_trial("shop", valid_until=clock() + 600)
 
 
-async def test_a_registry_of_the_first_release_is_read(tmp_path: Path, clock: Clock) -> None:
+@pytest.mark.parametrize("version", [pytest.param(1, id="the first release"), pytest.param(2, id="before first-time")])
+async def test_a_registry_of_an_older_version_is_read(tmp_path: Path, clock: Clock, version: int) -> None:
+    scripts = "".join(schema("registry")[:version])
     with closing(sqlite3.connect(tmp_path / "registry.db")) as connection:
-        connection.executescript(f"PRAGMA journal_mode = WAL;{schema('registry')[0]}PRAGMA user_version = 1;")
+        connection.executescript(f"PRAGMA journal_mode = WAL;{scripts}PRAGMA user_version = {version};")
         connection.execute(
             "INSERT INTO credential VALUES (1, 'shop', 'shop-abcde', 0, '[\"*@example.com\"]', '[]', 'transactional',"
             " 0, 0, 0, 0, 0, 'active', 0, 0, 0, 'sender', 'refuse', 0, '')"
@@ -225,7 +229,10 @@ async def test_a_registry_of_the_first_release_is_read(tmp_path: Path, clock: Cl
         connection.execute("INSERT INTO secret VALUES (1, 1, ?, 0, 0, 0)", (digest_of("secret"),))
         connection.commit()
     registry = await Registry.open(tmp_path, now=clock)
-    assert registry.snapshot().authenticate("shop-abcde", "secret", now=NOW) is not None
+    login = registry.snapshot().authenticate("shop-abcde", "secret", now=NOW)
+    assert login is not None and login.credential.limit_first_time == 0
+    changed = await registry.update_credential("shop", lambda credential: replace(credential, limit_first_time=20))
+    assert changed.limit_first_time == registry.snapshot().credentials["shop"].limit_first_time == 20
     await registry.close()
 
 
@@ -325,7 +332,7 @@ async def main():
         registry = await Registry.open(Path(sys.argv[1]), now=time.time)
         suppressions = await Suppressions.open(Path(sys.argv[1]), now=time.time)
         assert "shop" in registry.snapshot().credentials
-        suppressions.lookup(("a@example.net",))
+        suppressions.lookup("a@example.net")
         await suppressions.close()
         await registry.close()
 

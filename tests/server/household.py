@@ -45,7 +45,10 @@ async def household(
     async def counts() -> dict[str, Any]:
         return metrics.snapshot()
 
-    board = LocalBoard(now=time.time, monotonic=time.monotonic, own_counts=counts, rates=Rates())
+    now, monotonic = time.time, time.monotonic
+    board = LocalBoard(
+        now=now, monotonic=monotonic, steady=now, own_counts=counts, rates=Rates(), noted=lambda site, change: None
+    )
     sessions = SessionTable(workers=1).of_worker(0)
     place = Place(shards[0], workers, tuple(shards[1:]), config, Listening(()), sessions)
     async with AsyncExitStack() as opened:

@@ -176,12 +176,14 @@ def main(directory: Path) -> int:
         own_counts=metrics.snapshot,
         now=time.time,
         monotonic=time.monotonic,
+        noted=lambda site, change: None,
     )
     supervisor = Supervisor(
         setting,
         worker_main=worker_main,
         switchboard=switchboard,
         keeper=RatesKeeper(rates, now=time.time),
+        remember=lambda: None,
         notifier=Notifier(os.environ, log),
         restarted=metrics.worker_restarted,
         ready=lambda: log.info("told that all are ready"),

@@ -133,6 +133,20 @@ def test_what_was_sent_is_remembered_over_a_restart(tmp_path: Path, logbook: Log
     assert logbook.lines() == []
 
 
+def test_first_time_recipients_are_remembered_too(tmp_path: Path, logbook: Logbook) -> None:
+    clock, limits = Clock(), Limits(first_time=5)
+    first = kept(tmp_path, clock, logbook)
+    assert first.rates.take("shop", limits, now=clock(), first_time=4) == 0.0
+    first.save_at_the_end(tmp_path, logbook.log)
+    clock.time += 43200
+    second = kept(tmp_path, clock, logbook)
+    assert second.rates.take("shop", limits, now=clock(), first_time=2) > 0
+    assert second.rates.take("shop", limits, now=clock(), first_time=1) == 0.0
+    clock.time += 43200
+    assert second.rates.take("shop", limits, now=clock(), first_time=4) == 0.0
+    assert logbook.lines() == []
+
+
 async def test_only_what_may_have_changed_is_written_and_what_failed_is_written_again() -> None:
     clock, rates = Clock(), Rates()
     written: Counters = {}
@@ -209,7 +223,7 @@ async def test_a_disk_that_fills_is_told_once_and_so_is_the_room_that_comes_back
 
 
 async def test_a_disk_low_from_the_start_is_told_too(tmp_path: Path, logbook: Logbook) -> None:
-    limits = SubmissionLimits(disk_free_share=1.0, disk_free_size=2**62)
+    limits = SubmissionLimits(disk_free_share=1.0, disk_free_size=10**15)
     watch = DiskWatch(tmp_path, limits=lambda: limits, log=logbook.log)
     assert watch.is_low
     await watch.look()

@@ -27,6 +27,7 @@ from relay.server.stores import StoppedEarly, open_stores
 from relay.server.surroundings import Surroundings
 from relay.spool.spool import Spool
 from tests.peers.dns import FakeDns, response
+from tests.peers.waiting import eventually
 from tests.server.household import household, post
 from tests.server.logbook import Logbook
 from tests.server.tables import config
@@ -46,8 +47,14 @@ async def test_a_shard_that_somebody_lets_go_of_in_time_is_waited_for(tmp_path: 
     (tmp_path / "shard-1").mkdir()
     somebody = (tmp_path / "shard-1" / "lock").open("w")
     fcntl.flock(somebody, fcntl.LOCK_EX)
-    asyncio.get_running_loop().call_later(0.1, somebody.close)
-    await opened(tmp_path, logbook, patience=10.0, stopping=asyncio.Event())
+
+    async def let_go_once_it_is_waited_for() -> None:
+        await asyncio.to_thread(eventually, lambda: logbook.lines("waiting for a shard"), what="a wait for the shard")
+        somebody.close()
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(let_go_once_it_is_waited_for())
+        await opened(tmp_path, logbook, patience=10.0, stopping=asyncio.Event())
     (line,) = logbook.lines("waiting for a shard")
     assert line["shard"] == 1
 

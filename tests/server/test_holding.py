@@ -180,11 +180,20 @@ async def test_what_waits_for_a_site_in_trouble_is_told(tmp_path: Path, logbook:
         assert "refused" in site["last_error"]
         assert site["next_probe_at"] > time.time()
         assert (await call(tmp_path, 0, "status", {}))["site_of"] == {"dest.example": "127.0.0.1:9"}
+        (named,) = (await call(tmp_path, 0, "sites", {"name": "dest.example"}))["sites"]
+        assert (named["mx"], named["in_trouble"], named["profile"]) == (["127.0.0.1"], True, "default")
+        assert (await call(tmp_path, 0, "sites", {"name": "other.example"})) == {
+            "sites": [],
+            "site_of": {},
+            "suspended": [],
+        }
+        (looked_up,) = (await call(tmp_path, 0, "look up", {"name": "other.example"}))["sites"]
+        assert looked_up["name"] == "127.0.0.1:9"
 
 
 async def leave_in(holding: Holding, recipient: str) -> None:
     await post(holding.spool, recipient)
-    holding.shard.scheduler.stored({"dest.example"})
+    holding.shard.scheduler.released({("dest.example", "app")})
 
 
 async def test_status_tells_what_is_only_in_memory(tmp_path: Path, logbook: Logbook) -> None:
@@ -195,7 +204,10 @@ async def test_status_tells_what_is_only_in_memory(tmp_path: Path, logbook: Logb
             "at_work": 0,
             "cures": 0,
             "sites": [],
+            "outcomes": {},
             "site_of": {},
+            "suspended": [],
+            "our_addresses": [],
         }
 
 

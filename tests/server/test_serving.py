@@ -10,7 +10,7 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,12 +186,17 @@ def test_the_log_is_reopened_by_every_process(server: Make, tmp_path: Path, work
 # Limits.
 
 
+def limited_to_three(running: Server, limit: str) -> Server:
+    """limit: a column of the registry."""
+    with closing(sqlite3.connect(running.spool / "registry.db")) as registry:
+        registry.execute(f"UPDATE credential SET {limit} = 3")
+        registry.commit()
+    return running
+
+
 @WORKERS
 def test_what_a_credential_has_sent_is_remembered_over_a_restart(server: Make, workers: int) -> None:
-    running = server(workers)
-    with closing(sqlite3.connect(running.spool / "registry.db")) as registry:
-        registry.execute("UPDATE credential SET limit_hour = 3")
-        registry.commit()
+    running = limited_to_three(server(workers), "limit_hour")
     running.start()
     for _ in range(3):
         running.send()
@@ -202,6 +207,27 @@ def test_what_a_credential_has_sent_is_remembered_over_a_restart(server: Make, w
     with pytest.raises(smtplib.SMTPDataError, match=r"451.*3 per hour"):
         running.send()
     running.stop()
+
+
+@WORKERS
+def test_strangers_are_limited_on_the_whole_machine_and_over_a_restart(server: Make, workers: int) -> None:
+    running = limited_to_three(server(workers), "limit_first_time")
+    running.start()
+    strangers = [f"delivered+{number}@simulator.test" for number in range(8)]
+    known = [each for each in strangers if _is_taken(running, each)]
+    assert len(known) == 3
+    with pytest.raises(smtplib.SMTPDataError, match=r"451.*to 3 first-time recipients per day \(this message has 1\)"):
+        running.send(recipient="delivered+new@simulator.test")
+    assert running.stop() == 0
+    running.start()
+    assert [each for each in strangers * 2 if _is_taken(running, each)] == known * 2
+    running.stop()
+
+
+def _is_taken(running: Server, recipient: str) -> bool:
+    with suppress(smtplib.SMTPDataError):
+        return bool(running.send(recipient=recipient))
+    return False
 
 
 def test_a_killed_server_forgives_no_more_than_was_sent_since_it_was_last_written(server: Make) -> None:
@@ -276,8 +302,8 @@ def test_every_line_of_a_worker_says_which_it_is(server: Make, workers: int) -> 
     for _ in range(10 * workers):
         running.send()
     assert running.stop() == 0
-    of_supervisor = {"server ready", "server draining"}
-    lines = [line for line in running.lines() if line["event"] not in of_supervisor]
+    of_supervisor = {"server ready", "server draining", "site slowed", "site sped up"}
+    lines = [line for line in running.lines() if line["event"] not in of_supervisor or "worker" in line]
     assert {line["worker"] for line in lines} == set(range(workers))
 
 

@@ -92,6 +92,18 @@ class Supervised:
     def pids(self, slot: int) -> list[int]:
         return [line["pid"] for line in self.lines("worker started") if line["worker"] == slot]
 
+    def takes_mail(self, slot: int, *, life: int) -> int:
+        """Wait until this place's nth worker (from 1) is told how many take mail; its process id."""
+
+        def look() -> int | None:
+            told = {fact["pid"] for fact in self.met(slot, "workers")}
+            started = self.pids(slot)
+            return started[life - 1] if len(started) >= life and started[life - 1] in told else None
+
+        found = eventually(look, what=f"worker {slot}, life {life}, takes mail")
+        assert found
+        return found
+
     @property
     def output(self) -> str:
         """What landed on the terminal."""
@@ -140,10 +152,16 @@ def test_all_workers_are_started_told_of_and_drained(supervised: Supervised, man
     assert supervised.lines("worker ended") == []
 
 
+def test_it_ends_with_its_last_worker(supervised: Supervised) -> None:
+    supervised.start("work", "work", beat=300.0, hung_after=900.0)
+    supervised.logged("server ready")
+    assert supervised.stop() == 0
+
+
 def test_each_worker_is_told_how_many_take_mail(supervised: Supervised) -> None:
     supervised.start("work", ["start", "work"])
     assert supervised.meets(0, "workers")["arguments"] == [1]
-    os.kill(supervised.pids(1)[0], signal.SIGKILL)
+    os.kill(supervised.meets(1, "began")["pid"], signal.SIGKILL)
     supervised.meets(0, "workers", times=3)
     assert [fact["arguments"] for fact in supervised.met(0, "workers")] == [[1], [1], [2]]
     assert supervised.meets(1, "workers")["arguments"] == [2]
@@ -233,11 +251,9 @@ def test_a_worker_has_none_of_the_supervisors_ends(supervised: Supervised) -> No
 
 def test_a_killed_worker_is_replaced_at_once(supervised: Supervised) -> None:
     supervised.start("work", "work")
-    supervised.logged("server ready")
-    (pid,) = supervised.pids(1)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(supervised.takes_mail(1, life=1), signal.SIGKILL)
     assert supervised.logged("worker ended")["code"] == -signal.SIGKILL
-    supervised.meets(1, "workers", times=2)
+    supervised.takes_mail(1, life=2)
     assert len(supervised.pids(1)) == 2
     assert len(supervised.pids(0)) == 1
     supervised.stop()
@@ -318,10 +334,8 @@ def test_an_error_of_the_first_start_ends_the_server_with_its_words_and_exit_cod
 
 def test_the_same_error_later_is_tried_again(supervised: Supervised) -> None:
     supervised.start(["work", f"refuse:{os.EX_CONFIG}", f"refuse:{os.EX_IOERR}", "work"])
-    supervised.logged("server ready")
-    os.kill(supervised.pids(0)[0], signal.SIGKILL)
-    supervised.logged("worker started", times=4)
-    supervised.meets(0, "workers", times=2)
+    os.kill(supervised.takes_mail(0, life=1), signal.SIGKILL)
+    supervised.takes_mail(0, life=4)
     assert [line["code"] for line in supervised.lines("worker ended")] == [-9, os.EX_CONFIG, os.EX_IOERR]
     assert supervised.stop() == 0
 

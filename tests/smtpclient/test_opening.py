@@ -10,10 +10,11 @@ import pytest
 
 from relay.mail.reply import Reply
 from relay.mail.verdict import Stage
-from relay.smtpclient import ConnectFailure, Endpoint, SessionOptions, TlsContexts, TlsMode, connect
+from relay.smtpclient import ConnectFailure, Endpoint, Fault, SessionOptions, TlsContexts, TlsMode, connect
 from relay.smtpclient.ehlo import extensions_of
 from tests.peers.certificates import Authority
 from tests.peers.mx import Act, Answer, Mx, Peer, ScriptedMx, until
+from tests.peers.silent import silent
 from tests.smtpclient.sessions import PATIENT, Sessions, impatient, transaction
 
 
@@ -141,15 +142,9 @@ async def test_a_port_where_nobody_listens(contexts: TlsContexts) -> None:
 
 
 async def test_an_address_that_does_not_answer(contexts: TlsContexts) -> None:
-    with socket.socket() as full:  # a backlog that is full drops the next SYN
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        with socket.socket() as first, socket.socket() as second:
-            for waiting in (first, second):
-                waiting.setblocking(False)
-                waiting.connect_ex(full.getsockname())
-            endpoint = Endpoint("127.0.0.1", full.getsockname()[1], "mx.test")
-            outcome = await connect(endpoint, SessionOptions(contexts, "relay.test", timeouts=impatient(connect=0.2)))
+    with silent("127.0.0.1") as port:
+        endpoint = Endpoint("127.0.0.1", port, "mx.test")
+        outcome = await connect(endpoint, SessionOptions(contexts, "relay.test", timeouts=impatient(connect=0.2)))
     assert outcome == ConnectFailure(Stage.CONNECT, None, "no connection within 0.2 s")
 
 
@@ -169,8 +164,8 @@ async def test_the_source_address_is_the_one_given(sessions: Sessions) -> None:
 async def test_a_source_address_this_machine_does_not_have_is_named(sessions: Sessions) -> None:
     async with ScriptedMx(Mx()) as server:
         outcome = await sessions.try_to(server, source="192.0.2.1")
-    text = "cannot send from 192.0.2.1: Cannot assign requested address"
-    assert outcome == ConnectFailure(Stage.CONNECT, None, text)
+    text = "192.0.2.1 is not an address of this machine"
+    assert outcome == ConnectFailure(Stage.CONNECT, None, text, fault=Fault.SOURCE)
 
 
 async def test_ipv6(sessions: Sessions) -> None:
@@ -201,7 +196,7 @@ async def test_a_smarthost_is_given_the_login_inside_tls(
     )
     async with ScriptedMx(mx) as server:
         connection = await sessions.to(
-            server, tls=TlsMode.REQUIRED_STARTTLS, name="smart.test", login="user", secret="sécret"
+            server, tls=TlsMode.VERIFIED, name="smart.test", login="user", secret="sécret"
         )
         assert (await connection.transact(transaction())).decided
     assert mx.sessions[0].commands[3 : 3 + len(commands)] == commands

@@ -13,7 +13,7 @@ from relay.mail.verdict import Stage
 from relay.smtpclient import Connection, Endpoint, OutgoingContent, SessionOptions, TlsContexts, TlsMode, connect
 from tests.peers.certificates import Authority
 from tests.peers.ports import Reserved
-from tests.peers.postfix import POSTFIX, Postfix, postfix
+from tests.peers.postfix import NO_CHUNKING, POSTFIX, Postfix, postfix
 from tests.smtpclient.sessions import PATIENT, transaction
 
 pytestmark = [
@@ -48,8 +48,8 @@ class Opener:
         self._contexts = contexts
         self._connections: list[Connection] = []
 
-    async def __call__(self, tls: TlsMode) -> Connection:
-        options = SessionOptions(self._contexts, "relay.test", tls=tls, timeouts=PATIENT)
+    async def __call__(self, tls: TlsMode, *, source: str = "") -> Connection:
+        options = SessionOptions(self._contexts, "relay.test", source=source, tls=tls, timeouts=PATIENT)
         outcome = await connect(self._endpoint, options)
         assert isinstance(outcome, Connection), outcome
         self._connections.append(outcome)
@@ -85,19 +85,25 @@ async def arrived(server: Postfix, *recipients: str, content: bytes) -> None:
     assert all(mail.endswith(expected) for mail in mails)
 
 
+CONTENT = [
+    pytest.param("", id="in a chunk"),
+    pytest.param(NO_CHUNKING, id="after DATA"),
+]
 TLS = [
     pytest.param(TlsMode.NONE, "", id="in clear"),
     pytest.param(TlsMode.OPPORTUNISTIC, "TLSv1.3 verified", id="opportunistic TLS"),
-    pytest.param(TlsMode.REQUIRED_STARTTLS, "TLSv1.3 verified", id="required TLS"),
+    pytest.param(TlsMode.VERIFIED, "TLSv1.3 verified", id="required TLS"),
 ]
 
 
+@pytest.mark.parametrize("source", CONTENT)
 @pytest.mark.parametrize(("tls", "recorded"), TLS)
 async def test_many_messages_on_a_connection_and_each_recipient_s_own_reply(
-    tls: TlsMode, recorded: str, session: Opener, server: Postfix, request: pytest.FixtureRequest
+    *, tls: TlsMode, recorded: str, source: str, session: Opener, server: Postfix, request: pytest.FixtureRequest
 ) -> None:
-    connection = await session(tls)
+    connection = await session(tls, source=source)
     assert connection.tls == recorded
+    assert ("CHUNKING" in connection.extensions) is not bool(source)
     assert {"PIPELINING", "SIZE", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"} <= set(connection.extensions)
     recipients = ("b@postfix.test", "nobody@postfix.test", "c@postfix.test", "full@postfix.test")
     for number in range(3):
@@ -117,22 +123,28 @@ async def test_many_messages_on_a_connection_and_each_recipient_s_own_reply(
     assert connection.usable
 
 
-async def test_after_all_recipients_were_refused_the_connection_is_good(session: Opener, server: Postfix) -> None:
-    connection = await session(TlsMode.OPPORTUNISTIC)
+@pytest.mark.parametrize("source", CONTENT)
+async def test_after_all_recipients_were_refused_the_connection_is_good(
+    source: str, session: Opener, server: Postfix, request: pytest.FixtureRequest
+) -> None:
+    connection = await session(TlsMode.OPPORTUNISTIC, source=source)
     result = await connection.transact(transaction("nobody@postfix.test", "blocked@postfix.test"))
     assert (result.decided, result.stage, result.final, result.dot_sent) == (True, Stage.RCPT, None, False)
-    content = message("after all refused")
+    content = message(request.node.name)
     result = await connection.transact(transaction("b@postfix.test", content=content))
     assert result.decided
     await arrived(server, "b@postfix.test", content=content.head)
 
 
-async def test_content_refused_at_the_dot_and_the_next_message_taken(session: Opener, server: Postfix) -> None:
-    connection = await session(TlsMode.NONE)
+@pytest.mark.parametrize("source", CONTENT)
+async def test_content_refused_at_its_end_and_the_next_message_taken(
+    source: str, session: Opener, server: Postfix, request: pytest.FixtureRequest
+) -> None:
+    connection = await session(TlsMode.NONE, source=source)
     result = await connection.transact(transaction("b@postfix.test", content=message("forbidden")))
     assert result.final is not None
     assert (str(result.final), result.stage) == ("550 5.7.1 Forbidden words", Stage.FINAL)
-    content = message("allowed after one that was not")
+    content = message(f"allowed {request.node.name}")
     assert (await connection.transact(transaction("b@postfix.test", content=content))).decided
     await arrived(server, "b@postfix.test", content=content.head)
 
@@ -148,12 +160,13 @@ async def test_421_after_too_many_errors_is_the_end(session: Opener, server: Pos
     assert not connection.usable
 
 
-async def test_large_content_from_a_file(session: Opener, server: Postfix, tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", CONTENT)
+async def test_large_content_from_a_file(source: str, session: Opener, server: Postfix, tmp_path: Path) -> None:
     body = b"".join(b"%d. %s\r\n" % (number, b"." * (number % 70)) for number in range(50_000))
     path = tmp_path / "body"
     path.write_bytes(body)
-    content = OutgoingContent(head=message("large").head, path=path, size=len(body))
-    connection = await session(TlsMode.OPPORTUNISTIC)
+    content = OutgoingContent(head=message(f"large {source}").head, path=path, size=len(body))
+    connection = await session(TlsMode.OPPORTUNISTIC, source=source)
     result = await connection.transact(
         transaction("b@postfix.test", content=content, mail_parameters=f" SIZE={content.octets}")
     )

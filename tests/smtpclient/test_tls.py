@@ -1,8 +1,11 @@
 """TLS of a session: which is used, what is recorded of it, and what counts as its failure."""
 
 import asyncio
+import os
 import ssl
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -44,13 +47,13 @@ async def test_opportunistic_tls_takes_any_certificate_and_records_the_doubt(
     assert mx.sessions[0].verbs[:4] == ["EHLO", "STARTTLS", "EHLO", "MAIL"]
 
 
-@pytest.mark.parametrize("mode", [TlsMode.REQUIRED_STARTTLS, TlsMode.IMPLICIT])
+@pytest.mark.parametrize("mode", [TlsMode.VERIFIED, TlsMode.IMPLICIT])
 @pytest.mark.parametrize(("issue", "doubt"), CERTIFICATES)
 async def test_required_tls_takes_only_what_verifies(
     issue: Issue, doubt: str, mode: TlsMode, authority: Authority, sessions: Sessions
 ) -> None:
     context = issue(authority).server_context()
-    mx = Mx(context=context if mode is TlsMode.REQUIRED_STARTTLS else None)
+    mx = Mx(context=context if mode is TlsMode.VERIFIED else None)
     async with ScriptedMx(mx, context=context if mode is TlsMode.IMPLICIT else None) as server:
         outcome = await sessions.try_to(server, tls=mode)
         if doubt:
@@ -129,7 +132,7 @@ BREAKING = [
 ]
 
 
-@pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.REQUIRED_STARTTLS])
+@pytest.mark.parametrize("mode", [TlsMode.OPPORTUNISTIC, TlsMode.VERIFIED])
 @pytest.mark.parametrize(("answer", "failure"), BREAKING)
 async def test_a_broken_starttls_is_told(
     answer: Answer, failure: ConnectFailure, mode: TlsMode, authority: Authority, sessions: Sessions
@@ -209,9 +212,20 @@ async def test_a_refusal_after_the_handshake_is_no_failure_of_tls(authority: Aut
     assert outcome == ConnectFailure(Stage.EHLO, Reply(421, "4.7.0", "Not you"), "421 4.7.0 Not you")
 
 
-async def test_required_starttls_that_is_not_offered(sessions: Sessions) -> None:
+@pytest.mark.parametrize(("issue", "doubt"), CERTIFICATES)
+async def test_required_tls_that_is_not_verified_takes_any_certificate_and_records_the_doubt(
+    issue: Issue, doubt: str, authority: Authority, sessions: Sessions
+) -> None:
+    async with ScriptedMx(Mx(context=issue(authority).server_context())) as server:
+        connection = await sessions.to(server, tls=TlsMode.REQUIRED)
+        assert connection.tls == (f"TLSv1.3 unverified: {doubt}" if doubt else "TLSv1.3 verified")
+        assert connection.is_verified is not bool(doubt)
+
+
+@pytest.mark.parametrize("mode", [TlsMode.REQUIRED, TlsMode.VERIFIED])
+async def test_required_starttls_that_is_not_offered(mode: TlsMode, sessions: Sessions) -> None:
     async with ScriptedMx(Mx()) as server:
-        outcome = await sessions.try_to(server, tls=TlsMode.REQUIRED_STARTTLS)
+        outcome = await sessions.try_to(server, tls=mode)
     assert outcome == ConnectFailure(Stage.STARTTLS, None, "the server does not offer STARTTLS", tls_failed=True)
 
 
@@ -273,7 +287,7 @@ async def test_names_that_no_certificate_has_do_not_stop_opportunistic_tls(
         assert (await connection.transact(transaction())).decided
 
 
-@pytest.mark.parametrize("mode", [TlsMode.REQUIRED_STARTTLS, TlsMode.IMPLICIT])
+@pytest.mark.parametrize("mode", [TlsMode.VERIFIED, TlsMode.IMPLICIT])
 async def test_names_that_no_certificate_has_are_not_verified(mode: TlsMode, sessions: Sessions) -> None:
     async with ScriptedMx(Mx()) as server:
         outcome = await sessions.try_to(server, name="a..test", tls=mode)
@@ -305,3 +319,44 @@ def test_a_doubt_is_kept_for_an_hour_for_that_chain_and_name(authority: Authorit
     assert contexts.doubt(session, "mx.test") == ""
     clock[0] = 3601.0
     assert contexts.doubt(session, "mx.test") == "unable to get local issuer certificate"
+
+
+async def test_a_ca_of_ones_own_is_trusted_where_it_is_named_and_read_again_when_it_changes(
+    tmp_path: Path, sessions: Sessions
+) -> None:
+    contexts = TlsContexts(monotonic=time.monotonic)
+    mine, other = [Authority(_made(tmp_path / name)) for name in ("mine", "other")]
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(other.root.read_bytes())
+    mx = Mx(context=mine.issue("mx.test").server_context())
+    async with ScriptedMx(mx) as server:
+        for each in (None, ca):
+            outcome = await sessions.try_to(server, tls=TlsMode.VERIFIED, ca=each, contexts=contexts)
+            assert isinstance(outcome, ConnectFailure)
+        ca.write_bytes(mine.root.read_bytes())
+        os.utime(ca, ns=(0, 1))
+        connection = await sessions.to(server, tls=TlsMode.VERIFIED, ca=ca, contexts=contexts)
+        assert connection.tls == "TLSv1.3 verified"
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        pytest.param(None, "No such file or directory", id="that is not there"),
+        pytest.param(b"no certificate", "NO_CERTIFICATE_OR_CRL_FOUND", id="that has no certificate"),
+    ],
+)
+async def test_a_ca_file_is_named(octets: bytes | None, words: str, tmp_path: Path, sessions: Sessions) -> None:
+    ca = tmp_path / "ca.pem"
+    if octets is not None:
+        ca.write_bytes(octets)
+    async with ScriptedMx(Mx()) as server:
+        outcome = await sessions.try_to(server, tls=TlsMode.IMPLICIT, ca=ca)
+    assert isinstance(outcome, ConnectFailure)
+    assert str(ca) in outcome.text
+    assert words in outcome.text
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory

@@ -57,7 +57,7 @@ def letter(spool: Spool, number: int) -> NewMessage:
 
 
 def new_message_with(message: NewMessage, content: Content) -> NewMessage:
-    fields = {name: getattr(message, name) for name in NewMessage.__dataclass_fields__}
+    fields = {name: getattr(message, name) for name in NewMessage.__struct_fields__}
     return NewMessage(**{**fields, "content": content, "size": content.size})
 
 

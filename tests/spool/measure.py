@@ -145,7 +145,7 @@ async def deep(directory: Path, *, recipients: int = 100_000) -> None:
     await timed("totals", spool.totals)
     await timed("domains", spool.domains)
     await timed("count by sender", lambda: spool.count(Selection(sender="shop@example.com")))
-    await timed("due_in", lambda: spool.due_in("domain7.example", until=time.time(), limit=100))
+    await timed("due_in", lambda: spool.due_in("domain7.example", "app", until=time.time(), limit=100))
     await timed("next_due_at", lambda: spool.next_due_at(time.time()))
     started, held = time.perf_counter(), 0
     async for batch in spool.hold(Selection(recipient_domain="domain7.example"), by="measure"):

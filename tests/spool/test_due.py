@@ -1,8 +1,9 @@
 import asyncio
 import random
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from relay.spool import QueuedRecipient, Selection, queries
 from relay.spool.reads import Reads
@@ -69,14 +70,44 @@ async def test_a_walk_that_is_given_up_forgets_nothing(spool: Spool, clock: Cloc
     assert found[0].recipient.address == "slow@example.org"
 
 
-async def test_one_domain_is_walked_alone(spool: Spool) -> None:
+async def test_what_a_credential_sent_to_one_domain_is_walked_alone(spool: Spool) -> None:
     await deferred_at(spool, 3, 1, 2, domain="example.org")
     await deferred_at(spool, 1, 2, domain="example.net")
-    first = await spool.due_in("example.org", until=NOON + 9, limit=2)
+    walk = partial(spool.due_in, "example.org", "shop", until=NOON + 9, limit=2)
+    first, read_to = await walk()
     assert [one.due_at - NOON for one in first] == [1, 2]
-    rest = await spool.due_in("example.org", after=first[-1].cursor, until=NOON + 9, limit=2)
+    rest, read_to = await walk(after=read_to)
     assert [one.due_at - NOON for one in rest] == [3]
-    assert await spool.due_in("example.com", until=NOON + 9, limit=2) == []
+    assert await walk(after=read_to) == ([], None)
+    assert await spool.due_in("example.com", "shop", until=NOON + 9, limit=2) == ([], None)
+    assert await spool.due_in("example.org", "other", until=NOON + 9, limit=2) == ([], None)
+
+
+async def test_what_others_sent_to_the_domain_is_passed_over_slice_by_slice(spool: Spool) -> None:
+    for number in range(7):
+        credential = "shop" if number == 5 else "news"
+        letter = new_message(spool, f"{number}@example.org", at=NOON + number, credential=credential)
+        await spool.accept(letter, hand_over=False)
+    walk = partial(spool.due_in, "example.org", "shop", until=NOON + 9, limit=10, length=2)
+    found, read_to = await walk()
+    assert not found
+    for _ in range(2):
+        assert read_to is not None
+        found, read_to = await walk(after=read_to)
+    assert [one.recipient.address for one in found] == ["5@example.org"]
+
+
+async def test_what_is_left_out_of_a_page_tells_how_far_it_was_read(tmp_path: Path, spool: Spool) -> None:
+    await spool.accept(new_message(spool, *(f"{number}@example.org" for number in range(3))), hand_over=False)
+    first, read_to = await spool.due_in("example.org", "shop", until=NOON, limit=2)
+    reads = await Reads.open(tmp_path / "shard-0" / "queue.db")
+    query = queries.due_in("example.org", "shop", after=None, to=None, until=NOON, limit=2, shard=spool.shard)
+    question = asyncio.create_task(reads.ask_due(query))
+    await asyncio.sleep(0)
+    reads.note([one.cursor[1:] for one in first])
+    found = await question
+    assert (found.recipients, found.read_to) == ([], read_to)
+    await reads.close()
 
 
 async def test_recipients_of_one_message_share_it(spool: Spool) -> None:
@@ -115,7 +146,7 @@ async def test_held_and_fresh_recipients_are_never_due(spool: Spool) -> None:
     await spool.accept(new_message(spool, "fresh@example.org"), hand_over=True)
     await spool.accept(new_message(spool, "held@example.org", held=True), hand_over=False)
     assert await addresses_due(spool) == []
-    assert await spool.due_in("example.org", until=NOON, limit=10) == []
+    assert await spool.due_in("example.org", "shop", until=NOON, limit=10) == ([], None)
 
 
 async def test_what_was_settled_while_a_question_was_under_way_is_left_out(tmp_path: Path, spool: Spool) -> None:
@@ -123,7 +154,7 @@ async def test_what_was_settled_while_a_question_was_under_way_is_left_out(tmp_p
     one, two = await spool.due(until=NOON, limit=10)
     reads = await Reads.open(tmp_path / "shard-0" / "queue.db")
     question = asyncio.create_task(
-        reads.ask_due(queries.due(domain=None, after=None, until=NOON, limit=10, shard=spool.shard))
+        reads.ask_due(queries.due(after=None, until=NOON, limit=10, shard=spool.shard))
     )
     await asyncio.sleep(0)
     reads.note([one.cursor[1:]])

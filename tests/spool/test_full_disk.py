@@ -105,7 +105,7 @@ async def test_with_no_room_left_at_all_what_happened_waits_for_some(spool: Spoo
     claimed = await spool.accept(new_message(spool, *[f"user{n}@example.org" for n in range(1000)]), hand_over=True)
     (disk.directory / "shard-0" / "reserve").unlink()
     disk.fill()
-    settling = asyncio.create_task(spool.settle(deferred(*claimed, until=1.0)))
+    settling = spool.settle(deferred(*claimed, until=1.0))
     await refused_again(spool)
     with pytest.raises(SpoolFull):
         await spool.accept(new_message(spool, "new@example.org"), hand_over=False)
@@ -149,7 +149,7 @@ async def test_a_settlement_with_a_large_report_waits_for_room(spool: Spool, dis
     disk.fill()
     report = new_message(spool, "shop@example.com", body=LARGE)
     settlement = Settlement(one.message.id, delivered(one).outcomes, reports=(report,))
-    settling = asyncio.create_task(spool.settle(settlement))
+    settling = spool.settle(settlement)
     done, _ = await asyncio.wait([settling], timeout=0.1)
     assert not done
     disk.free()
@@ -163,7 +163,7 @@ async def test_closing_on_a_full_disk_ends(disk: Disk, clock: Clock) -> None:
     claimed = await spool.accept(new_message(spool, *[f"user{n}@example.org" for n in range(1000)]), hand_over=True)
     (disk.directory / "shard-0" / "reserve").unlink()
     disk.fill()
-    settling = asyncio.create_task(spool.settle(deferred(*claimed, until=1.0)))
+    settling = spool.settle(deferred(*claimed, until=1.0))
     await refused_again(spool)
     async with asyncio.timeout(10):
         await spool.close()

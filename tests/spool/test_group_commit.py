@@ -4,11 +4,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from relay.errors import SpoolError
-from relay.spool import Selection, Settled
+from relay.spool import Selection
 from relay.spool.operation import Operation
 from relay.spool.operations import Steps
 from relay.spool.spool import Spool
@@ -118,7 +119,7 @@ async def test_the_first_that_fails_alone_leaves_the_spool_working(spool: Spool)
     assert await addresses_due(spool) == ["a@example.org", "b@example.org"]
 
 
-async def cancelled(task: asyncio.Task[object]) -> None:
+async def cancelled(task: "asyncio.Future[Any]") -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -185,11 +186,11 @@ async def test_a_caller_cancelled_while_its_file_is_synced_has_its_message_queue
 async def test_a_settlement_whose_caller_is_cancelled_is_carried_out(gated: Spool, gate: Gate) -> None:
     claimed = await gated.accept(new_message(gated, "a@example.org"), hand_over=True)
     gate.shut()
-    settling = asyncio.create_task(gated.settle(delivered(*claimed)))
+    settling = gated.settle(delivered(*claimed))
     await gate.wait_until_met()
     await cancelled(settling)
     gate.open.set()
-    assert await gated.settle(delivered(*claimed)) == Settled(missing=(0,))
+    assert (await gated.settle(delivered(*claimed))).missing == (0,)
 
 
 async def test_closing_finishes_what_was_given(tmp_path: Path, clock: Clock) -> None:
@@ -213,7 +214,7 @@ async def test_another_program_that_writes_delays_settling_and_fails_accepting(t
     foreign.execute("BEGIN IMMEDIATE")
     with pytest.raises(SpoolError, match="locked"):
         await spool.accept(new_message(spool, "b@example.org"), hand_over=True)
-    settling = asyncio.create_task(spool.settle(delivered(*claimed)))
+    settling = spool.settle(delivered(*claimed))
     async with asyncio.timeout(10):
         while spool.measures.refused_groups < 2:
             await spool.count(Selection())

@@ -1,9 +1,9 @@
 """No recipient ends that nobody ended: spool, mover, journal and retention together, against a model.
 
 Whatever is done in whatever order (retention with any number of days, restarts and crashes, hold, release, retry,
-cancel by filter, the mover, clocks that jump, the end of others), each recipient is owed in the spool, or an event
-tells its end: delivered, bounced, expired, or cancelled by an order that selected it. Where the journal's day was past
-its time the event has gone with it; what it told is remembered here.
+cancel by filter, the suspension of a site, the mover, clocks that jump, the end of others), each recipient is owed in
+the spool, or an event tells its end: delivered, bounced, expired, or cancelled by an order that selected it. Where the
+journal's day was past its time the event has gone with it; what it told is remembered here.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from relay.journal.query import Query
 from relay.journal.search import Search
 from relay.journal.store import Journal
 from relay.mail.event import Event, Kind
-from relay.spool import Outcome, QueuedRecipient, Selection, Settlement, Status
+from relay.spool import Outcome, QueuedRecipient, Selection, Settled, Settlement, Status
 from relay.spool.spool import Spool
 from tests.spool.letters import DAY, Clock, deferred, event_of, new_message
 
@@ -80,6 +80,9 @@ class Everything(RuleBasedStateMachine):
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
 
+    async def settle(self, settlement: Settlement) -> Settled:
+        return await self.spool.settle(settlement)
+
     @initialize()
     def begin(self) -> None:
         self.run(self.open())
@@ -121,7 +124,7 @@ class Everything(RuleBasedStateMachine):
         owed = self.recipients[data.draw(st.sampled_from(self.claims()))]
         assert owed.claim is not None
         outcome = Outcome(owed.claim.position, event_of(owed.claim, kind, at=self.clock()), final=True)
-        assert self.run(self.spool.settle(Settlement(owed.claim.message.id, (outcome,)))).missing == ()
+        assert self.run(self.settle(Settlement(owed.claim.message.id, (outcome,)))).missing == ()
         owed.end = kind
 
     @precondition(lambda self: self.claims())
@@ -129,8 +132,18 @@ class Everything(RuleBasedStateMachine):
     def put_off(self, data: st.DataObject, days: float) -> None:
         owed = self.recipients[data.draw(st.sampled_from(self.claims()))]
         assert owed.claim is not None
-        self.run(self.spool.settle(deferred(owed.claim, until=self.clock() + days * DAY)))
+        self.run(self.settle(deferred(owed.claim, until=self.clock() + days * DAY)))
         owed.claim = None
+
+    @precondition(lambda self: self.claims())
+    @rule(domain=st.sampled_from(DOMAINS))
+    def suspend(self, domain: str) -> None:
+        """Their site is suspended, or in trouble: what was to be sent is given back as it was."""
+        given_back = [owed for (_, address), owed in self.recipients.items() if address.endswith(f"@{domain}")]
+        claims = [owed.claim for owed in given_back if owed.claim is not None and owed.end is None]
+        self.run(self.spool.give_back(claims))
+        for owed in given_back:
+            owed.claim = None
 
     @rule()
     def take_what_is_due(self) -> None:

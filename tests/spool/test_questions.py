@@ -57,6 +57,19 @@ async def test_domains_are_those_most_wait_for_with_the_reason(spool: Spool, clo
     assert len(await spool.domains(1)) == 1
 
 
+async def test_what_waits_is_counted_by_domain_also_what_was_never_tried(
+    tmp_path: Path, spool: Spool, clock: Clock
+) -> None:
+    await some_mail(spool, clock)
+    await spool.accept(new_message(spool, "e@fresh.example", at=NOON + 20), hand_over=True)
+    with SpoolReader(tmp_path, shard=0, now=clock) as reader:
+        assert reader.waiting() == {
+            "slow.example": StatusTotal(2, NOON),
+            "fast.example": StatusTotal(1, NOON + 10),
+            "fresh.example": StatusTotal(1, NOON + 20),
+        }
+
+
 async def test_another_process_sees_the_same_while_the_owner_runs_and_afterwards(
     tmp_path: Path, spool: Spool, clock: Clock
 ) -> None:

@@ -211,7 +211,7 @@ async def test_the_rest_of_a_domain_is_found_behind_what_is_damaged(tmp_path: Pa
     with closing(sqlite3.connect(tmp_path / "shard-0" / "queue.db")) as connection, connection:
         connection.execute("UPDATE recipient SET notify = 'NEVER' WHERE position % 3 < 2")
     spool = await Spool.open(tmp_path, shard=0, now=clock)
-    found = await spool.due_in("example.org", until=NOON, limit=10)
+    found, _ = await spool.due_in("example.org", "shop", until=NOON, limit=10)
     assert [one.position for one in found] == list(range(2, 30, 3))
     await spool.close()
 

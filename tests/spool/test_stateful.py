@@ -19,6 +19,7 @@ from relay.spool import (
     Outcome,
     QueuedRecipient,
     Selection,
+    Settled,
     Settlement,
     Status,
     StatusTotal,
@@ -97,6 +98,9 @@ class SpoolMachine(RuleBasedStateMachine):
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(coroutine)
 
+    async def settle(self, settlement: Settlement) -> Settled:
+        return await self.spool.settle(settlement)
+
     @initialize()
     def open(self) -> None:
         self.spool = self.run(Spool.open(self.directory, shard=0, now=self.clock))
@@ -166,8 +170,8 @@ class SpoolMachine(RuleBasedStateMachine):
             self.model.entries[report.id, 0] = Entry(
                 "shop@example.com", self.clock(), self.clock() + FIVE_DAYS, self.clock(), fresh=False
             )
-        assert self.run(self.spool.settle(settlement)).missing == ()
-        assert self.run(self.spool.settle(settlement)).missing == (claim.position,), "settled once, not twice"
+        assert self.run(self.settle(settlement)).missing == ()
+        assert self.run(self.settle(settlement)).missing == (claim.position,), "settled once, not twice"
         self.model.remove(key)
         self.model.told.append((Kind.BOUNCED if with_report else Kind.DELIVERED, entry.address))
         if with_report:
@@ -178,7 +182,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def defer(self, data: st.DataObject, seconds: float, *, climbs: bool) -> None:
         _, entry, claim = self.pick(data)
         until = self.clock() + seconds
-        self.run(self.spool.settle(deferred(claim, until=until, climbs=climbs)))
+        self.run(self.settle(deferred(claim, until=until, climbs=climbs)))
         self.queued(entry, until)
         entry.attempts, entry.claim = entry.attempts + climbs, None
         self.model.told.append((Kind.DEFERRED, entry.address))
@@ -286,7 +290,7 @@ class SpoolMachine(RuleBasedStateMachine):
             key = (one.message.id, one.position)
             assert self.model.entries[key].doubtful
             outcome = Outcome(one.position, event_of(one, Kind.UNKNOWN), final=True)
-            self.run(self.spool.settle(Settlement(one.message.id, (outcome,))))
+            self.run(self.settle(Settlement(one.message.id, (outcome,))))
             self.model.told.append((Kind.UNKNOWN, one.recipient.address))
             self.model.remove(key)
 
@@ -307,7 +311,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_due_is_due_in_order(self) -> None:
         # Not by due(), which is one walker's.
-        query = queries.due(domain=None, after=None, until=self.clock(), limit=1000, shard=0)
+        query = queries.due(after=None, until=self.clock(), limit=1000, shard=0)
         due = self.run(self.spool._ask(query)).recipients
         assert due == sorted(due, key=lambda one: one.cursor)
         expected = {key: entry.due_at for key, entry in self.model.entries.items() if entry.is_queued}
@@ -332,7 +336,7 @@ class SpoolMachine(RuleBasedStateMachine):
             content = self.run(self.spool.content(message_id))
             assert b"".join(content.chunks()) == body
             files |= {content.path} - {None}
-        self.run(self.spool._parts.keeper._thread.run(bool))  # what is to be unlinked is
+        self.run(self.spool._parts.keeper._disk.run(bool))  # what is to be unlinked is
         assert set((self.directory / "shard-0" / "content").iterdir()) == files
 
     @invariant()

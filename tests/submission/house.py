@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -67,6 +68,21 @@ class Inbox:
         return self.reply if self.reply.code != 250 else Reply(250, "2.0.0", f"Ok: queued as {submitted.id}")
 
 
+class Acquaintances:
+    """Recipients: whom each credential has sent to. Whoever is asked about is kept in `asked`."""
+
+    def __init__(self) -> None:
+        self.known: set[tuple[str, str]] = set()
+        self.asked: list[str] = []
+
+    async def first_time(self, credential: str, recipients: Collection[str], /) -> int:
+        self.asked += recipients
+        return sum((credential, each) not in self.known for each in recipients)
+
+    def sent_to(self, credential: str, recipients: Collection[str], /) -> None:
+        self.known |= {(credential, each) for each in recipients}
+
+
 @dataclass
 class Tally:
     """Facts, counted."""
@@ -116,6 +132,7 @@ class House:
         self.has_room = True
         self.sessions = Sessions()
         self.rates = Rates()
+        self.acquaintances = Acquaintances()
         self.guard = Guessing(failures=10, window=600.0)
         self.snapshot = Snapshot.of(credentials or (credential(),), ())
         self.log_path = directory / "log"
@@ -142,6 +159,7 @@ class House:
             "journal_rejection": self.events.append,
             "sessions": self.sessions,
             "limiter": InProcessLimiter(self.rates, now=self.clock),
+            "recipients": self.acquaintances,
             "guard": self.guard,
             "facts": self.facts,
             "log": self.log,

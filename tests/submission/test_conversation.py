@@ -453,6 +453,42 @@ async def test_over_the_limit(house: House, issued: Issued) -> None:
         await wire.close()
 
 
+async def test_strangers_over_the_limit_are_refused_and_those_who_are_known_are_not(
+    house: House, issued: Issued, trust: ssl.SSLContext
+) -> None:
+    house.grant(credential(limit_first_time=1))
+    async with running(house, issued) as up:
+        wire = await Wire.to(up.tls, context=trust)
+        await wire.reply()
+        await wire.login()
+        assert await wire.send() == OK
+        assert (await wire.send(to=b"c@example.net")).startswith(
+            "451 4.7.1 This credential may send to 1 first-time recipients per day (this message has 1); try again in "
+        )
+        assert await wire.send() == "250 2.0.0 Ok: queued as id3"
+        await wire.close()
+    assert [event.reply[:9] for event in house.events] == ["451 4.7.1"]
+
+
+async def test_the_same_stranger_twice_at_once_counts_twice_and_is_known_on_the_next_try(
+    house: House, issued: Issued
+) -> None:
+    house.grant(credential(limit_first_time=1))
+    house.inbox.gate.clear()
+    async with running(house, issued) as up:
+        first, second = await Wire.to(up.trusted), await Wire.to(up.trusted)
+        for wire in (first, second):
+            await wire.say(b"EHLO c\r\n", 2)
+        sending = asyncio.create_task(first.send())
+        await house.inbox.begun.wait()
+        assert (await second.send()).startswith("451 4.7.1")
+        house.inbox.gate.set()
+        assert await sending == OK
+        assert await second.send() == "250 2.0.0 Ok: queued as id3"
+        await first.close()
+        await second.close()
+
+
 # -- draining --------------------------------------------------------------------------------------------------------
 
 

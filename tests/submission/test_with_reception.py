@@ -36,8 +36,8 @@ class Scheduler:
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         self.recipients += recipients
 
-    def stored(self, domains: Sequence[str]) -> None:
-        raise AssertionError(domains)
+    def stored(self, message: NewMessage) -> None:
+        raise AssertionError(message)
 
 
 @dataclass

@@ -188,9 +188,10 @@ class Wire:
         """EHLO, AUTH, inside TLS."""
         assert await self.say(b"EHLO client\r\n" + LOGIN, 2) == ["250", "235 2.7.0"]
 
-    async def send(self, content: bytes = MESSAGE) -> str:
+    async def send(self, content: bytes = MESSAGE, *, to: bytes = b"b@example.net") -> str:
         """One message; its final reply."""
-        assert await self.say(ENVELOPE + b"DATA\r\n", 3) == ["250 2.1.0", "250 2.1.5", "354"]
+        envelope = ENVELOPE.replace(b"b@example.net", to)
+        assert await self.say(envelope + b"DATA\r\n", 3) == ["250 2.1.0", "250 2.1.5", "354"]
         return await self.ask(content + b".\r\n")
 
 

@@ -130,7 +130,7 @@ class TestSpool:
         is_still_owed(first, waiting)
         first.stop()
 
-    @pytest.mark.parametrize(("name", "version"), [("registry.db", 102), ("suppression.db", 101)])
+    @pytest.mark.parametrize(("name", "version"), [("registry.db", 105), ("suppression.db", 101)])
     def test_a_database_of_a_newer_version_beside_it_is_left_untouched_too(
         self, left: tuple[RelayProcess, str], name: str, version: int
     ) -> None:

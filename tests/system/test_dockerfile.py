@@ -62,7 +62,7 @@ class TestImage:
 
     def test_it_carries_the_rules_and_profiles_that_relay_reads(self, image: Image) -> None:
         package = next((image.root / "opt/relay/lib").glob("python3.*/site-packages/relay"))
-        for name in ("bounce-rules.toml", "profiles.toml"):
+        for name in ("bounce-rules.toml", "profiles.toml", "providers.toml"):
             assert (package / "config" / name).read_bytes() == (TOP / "config" / name).read_bytes()
 
 

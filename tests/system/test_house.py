@@ -19,6 +19,7 @@ PAGES = sorted(
     if path.is_file()
 )
 LOCKS = sorted(TOP.glob("requirements*.lock"))
+NODE_LOCKS = sorted(TOP.glob("tests/*/**/package-lock.json"))
 MODULES = sorted(TOP.glob("relay/**/*.py"))
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 
@@ -163,8 +164,9 @@ def test_the_locks_hold_every_dependency_and_agree_with_each_other() -> None:
         assert pinned["requirements-dev.lock"][name] == version
 
 
-def test_node_packages_are_pinned_and_name_no_server() -> None:
-    text = (TOP / "tests" / "peers" / "package-lock.json").read_text()
+@pytest.mark.parametrize("lock", NODE_LOCKS, ids=name_of)
+def test_node_packages_are_pinned_and_name_no_server(lock: Path) -> None:
+    text = lock.read_text()
     assert '"integrity": "sha512-' in text
     assert '"resolved"' not in text
 

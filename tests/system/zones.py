@@ -21,6 +21,10 @@ def zones() -> dict[str, str]:
         "exim.test": f"@ MX 10 mx\nmx A {EXIM_HOST}\n",
         "xn--bcher-kva.test": "@ MX 10 mx.postfix.test.\n",  # bücher.test
         "backup.test": f"@ MX 10 dead\n@ MX 20 live\ndead A {NOBODY}\nlive A {POSTFIX_HOST}\n",
+        "pair.test": "@ MX 10 mx.postfix.test.\n@ MX 20 mx.exim.test.\n",
+        "swapped.test": "@ MX 10 mx.exim.test.\n@ MX 20 mx.postfix.test.\n",
+        "spare.test": "@ MX 10 mx.postfix.test.\n@ MX 20 mx.exim.test.\n@ MX 30 mx.dead.test.\n",
+        "list.test": "2.0.0.127 A 127.0.0.2\n4.0.0.127 A 127.0.0.3\n",  # a blocklist
         "null.test": "@ MX 0 .\n",
         "implicit.test": f"@ A {POSTFIX_HOST}\n",
         "dead.test": f"@ MX 10 mx\nmx A {NOBODY}\n",

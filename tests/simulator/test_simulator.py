@@ -25,7 +25,7 @@ from relay.smtpclient import (
 )
 from tests.peers.mx import until
 
-RULES = Rules.parse(tomllib.loads((Path(__file__).parents[1] / "config" / "bounce-rules.toml").read_text()))
+RULES = Rules.parse(tomllib.loads((Path(__file__).parents[2] / "config" / "bounce-rules.toml").read_text()))
 SMALL = OutgoingContent(head=b"Subject: hello\r\n\r\n", body=b".\r\n..\r\n")
 
 
@@ -167,18 +167,18 @@ async def test_what_needs_smtputf8_is_taken(connection: Connection) -> None:
 
 
 COMMANDS = [
-    pytest.param(b"NOOP", b"250 2.0.0 OK", id="NOOP"),
-    pytest.param(b"RSET", b"250 2.0.0 OK", id="RSET"),
-    pytest.param(b"XYZZY", b'500 5.5.2 Error: command "XYZZY" not recognized', id="an unknown command"),
-    pytest.param(b"DATA", b"503 5.5.1 Error: need RCPT command", id="DATA too early"),
+    pytest.param(b"NOOP", b"250 2.0.0 Ok", id="NOOP"),
+    pytest.param(b"RSET", b"250 2.0.0 Ok", id="RSET"),
+    pytest.param(b"XYZZY", b'500 5.5.2 "XYZZY" is no command here', id="an unknown command"),
+    pytest.param(b"DATA", b"503 5.5.1 MAIL comes first", id="DATA too early"),
     pytest.param(
         b"MAIL FROM:<a@b.test> FOO=1",
-        b"555 5.5.4 MAIL FROM parameters not recognized or not implemented",
+        b"555 5.5.4 The parameter FOO is not offered here",
         id="a parameter",
     ),
     pytest.param(
         b"MAIL FROM:<a@b.test> SIZE=99999999999",
-        b"552 5.3.4 Error: message size exceeds fixed maximum message size",
+        b"552 5.3.4 A message may have 67108864 octets here",
         id="too large",
     ),
     pytest.param(b"QUIT", b"221 2.0.0 Bye", id="QUIT"),
