@@ -48,13 +48,17 @@ class Gauges:
         self._now = now
         self._totals: list[Totals] = []
         self._totals_at = 0.0
+        self._counting = asyncio.Lock()
         self._measures: dict[int, Measures] = {}  # of shards let go of too: no counter goes back
 
     async def refresh(self) -> None:
-        """Before a snapshot that somebody waits for. Raises SpoolError."""
-        if not 0 <= self._now() - self._totals_at < TOTALS_KEPT:
-            self._totals_at = self._now()
-            self._totals = list(await asyncio.gather(*(spool.totals() for spool in self._spools())))
+        """Before a snapshot that somebody waits for; who comes while the disk is asked waits as well. Raises
+        SpoolError.
+        """
+        async with self._counting:
+            if not 0 <= self._now() - self._totals_at < TOTALS_KEPT:
+                self._totals = list(await asyncio.gather(*(spool.totals() for spool in self._spools())))
+                self._totals_at = self._now()
 
     def sources(self) -> Mapping[str, Source]:
         """For `Metrics`."""

@@ -131,14 +131,17 @@ class House:
         loop = asyncio.get_running_loop()
         ends = loop.time() + EMPTY_WITHIN
         while loop.time() < ends:
-            if await self._waiting() == 0.0:
+            if not await self._waiting():
                 return
             await self.server.run("queue", "retry", "--all")  # a site that was in trouble waits for its next probe
             await asyncio.sleep(0.3)
 
-    async def _waiting(self) -> float:
-        """Recipients that are to be sent, at one moment; what was set aside as damaged is not."""
-        return await self.server.metric("relay_queue_recipients", without='status="damaged"')
+    async def _waiting(self) -> bool:
+        """Whether any recipient is to be sent; what was set aside as damaged is not. The queue itself says so, and not
+        the metric: that leaves out a worker that begins, which may be the one that has mail.
+        """
+        entries = await self.server.command("queue", "list", "--limit", str(MOST_EVENTS))
+        return any(entry["status"] != "damaged" for entry in entries)
 
     async def _owed(self) -> list[Key]:
         """What the queue has. What was set aside is damaged, and known by its id."""

@@ -6,7 +6,6 @@ It is configured, started, killed and asked as an operator would; nothing of its
 import asyncio
 import json
 import os
-import re
 import signal
 import ssl
 import sys
@@ -258,12 +257,6 @@ class Server:
     async def page(self, name: str) -> str:
         """What the page says, "" if it says that something is wrong or nothing."""
         return await asyncio.to_thread(self._page, name)
-
-    async def metric(self, name: str, *, without: str = "") -> float:
-        """The sum of its samples, but for those with this label (`name="value"`); nan while nobody answers."""
-        found = re.findall(rf"^{name}({{[^}}]*}})? (\S+)$", await self.page("metrics"), re.MULTILINE)
-        wanted = [float(value) for labels, value in found if not without or without not in labels]
-        return sum(wanted) if found else float("nan")
 
     @property
     def output(self) -> str:

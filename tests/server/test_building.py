@@ -152,6 +152,19 @@ async def test_the_queue_is_counted_on_disk_when_somebody_asks_and_not_more_ofte
         assert house.metrics.snapshot()["values"]["relay_queue_recipients"][0] == [["queued"], 2]
 
 
+async def test_who_asks_while_the_queue_is_being_counted_gets_the_count_too(tmp_path: Path, logbook: Logbook) -> None:
+    async with household(config(tmp_path), logbook) as house:
+        gauges, metrics = house.parts.gauges, house.metrics
+        metrics.read_from(gauges.sources())
+        await post(house.parts.holdings[0].spool, "a@dest.example")
+
+        async def asked() -> object:
+            await gauges.refresh()
+            return metrics.snapshot()["values"]["relay_queue_recipients"][0]
+
+        assert list(await asyncio.gather(asked(), asked())) == [[["queued"], 1]] * 2
+
+
 async def test_every_gauge_can_be_read_and_shown(tmp_path: Path, logbook: Logbook) -> None:
     async with household(config(tmp_path), logbook) as house:
         house.metrics.read_from(house.parts.gauges.sources())
