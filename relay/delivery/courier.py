@@ -274,7 +274,7 @@ class Couriers:
         if not self._carriage.fits(site, job, line):
             return line, True
         epoch = site.governor.allowance.epoch
-        if not await self._may_send(site, job):
+        if not await self._may_send(site, job, line):
             return line, False
         if not await self._carriage.is_intended(site, job):
             return line, True
@@ -370,9 +370,9 @@ class Couriers:
                 self._starve(site)
         return None
 
-    async def _may_send(self, site: Site, job: Job) -> bool:
-        """Its turn has come: as pace and quota have it, and unless the site was suspended since the job was begun with.
-        Else it waits, or goes elsewhere.
+    async def _may_send(self, site: Site, job: Job, line: Line) -> bool:
+        """Its turn has come: as pace and quota have it, and unless the site was suspended since the job was begun with,
+        or needs TLS now that the connection has not. Else it waits, or goes elsewhere.
         """
         pause = await self._carriage.pause(site, job)
         if pause > SOON:
@@ -383,13 +383,12 @@ class Couriers:
             return False
         if pause > 0:
             await asyncio.sleep(pause)
-        wait = await self._carriage.spend(site, job)
-        if wait:
+        if wait := await self._carriage.spend(site, job):
             self.trouble.spent(site, job, wait)
-        elif site.suspension is not None:
+        elif not site.may_use(line):
             self._carriage.refund(site, job)
             site.put_back(job)
-        return not wait and site.suspension is None
+        return not wait and site.may_use(line)
 
     def _unreadable(self, site: Site, job: Job, line: Line, error: SpoolError) -> None:
         """This message's content cannot be read now. The connection may have got a part of it, so it ends as well."""

@@ -201,6 +201,10 @@ class Site:
         """As the site counts: a smarthost's provider by recipient."""
         return len(job.recipients) if isinstance(self.hop, Smarthost) else 1
 
+    def may_use(self, line: Line) -> bool:
+        """As an operator wants it now, whatever held when the connection was opened or its message was begun with."""
+        return self.suspension is None and line.has_tls(self.tls)
+
     def may_carry(self, job: Job, line: Line) -> bool:
         """Whether a connection that is open here will do for a job."""
         return (

@@ -1,5 +1,6 @@
 """TLS to MX hosts and smarthosts: what is tried, what follows when it fails, what the journal says of it."""
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from relay.config.models import Config
 from relay.mail.event import Kind
 from tests.delivery.outfit import config, outfit
 from tests.peers.certificates import Authority
-from tests.peers.mx import HesitantMx, Mx, ScriptedMx, until
+from tests.peers.mx import HesitantMx, Mx, Peer, ScriptedMx, until
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,52 @@ async def test_a_reload_that_needs_tls_sends_no_more_over_a_connection_without(
             await relay.until("x@dest.example", Kind.DELIVERED)
             await relay.until("y@dest.example", Kind.DEFERRED)
             assert len(mx.messages) == 1
+
+
+async def test_a_message_that_waits_for_its_turn_with_a_connection_goes_in_clear_no_more_after_a_reload(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = Mx()
+    async with ScriptedMx(mx) as server:
+        paced = {**ONE_CONNECTION, "messages_per_second": 0.7}
+        before = config(tmp_path, port=server.port, nameserver=nameserver, site=[paced])
+        async with outfit(before) as relay:
+            for name in "xy":
+                await relay.submit(f"{name}@dest.example")
+            await relay.until("x@dest.example", Kind.DELIVERED)
+            (site,) = relay.shard.couriers.sites.values()
+            await until(lambda: site.couriers == 1 and not site.waiting, what="the next waits for its turn")
+            relay.reload(_needing("required", server, nameserver, tmp_path))
+            await relay.until("y@dest.example", Kind.DEFERRED)
+            assert len(mx.messages) == 1
+
+
+async def test_a_session_that_is_being_opened_in_clear_is_not_used_after_a_reload(
+    nameserver: str, tmp_path: Path
+) -> None:
+    mx = SlowToGreet()
+    async with ScriptedMx(mx) as server:
+        before = config(tmp_path, port=server.port, nameserver=nameserver, site=[ONE_CONNECTION])
+        async with outfit(before) as relay:
+            await relay.submit("x@dest.example")
+            await mx.asked.wait()
+            relay.reload(_needing("required", server, nameserver, tmp_path))
+            mx.may_answer.set()
+            await relay.until("x@dest.example", Kind.DEFERRED)
+            assert mx.messages == []
+
+
+class SlowToGreet(Mx):
+    """Greets only when told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, peer: Peer) -> None:
+        self.asked.set()
+        await self.may_answer.wait()
+        await super().__call__(peer)
 
 
 def _needing(need: str, server: ScriptedMx, nameserver: str, tmp_path: Path) -> Config:
