@@ -129,6 +129,7 @@ class Worker:
         plan = read_plan(config, simulator_port=parts.simulator.port)
         parts.submission.reload(config)  # raises, or changes everything it has; nothing below raises
         self._current.plan = plan
+        parts.our_addresses.look(holding.shard for holding in parts.held)  # before mail leaves from new ones
         await ready_simulator(parts.simulator, self._current)
         before, self._listening = self._listening, listening
         await parts.submission.listen(listening)

@@ -1,6 +1,7 @@
 """Warm-ups, blocklists and rests as an operator sees them, with one worker and with two."""
 
 import json
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -194,6 +195,26 @@ def test_a_listed_address_rests_and_is_told_of(relay: Make, workers: int) -> Non
         assert server.metric("relay_blocklist_answers", 'blocklist="list.test"') == 1.0
         assert server.log("source listed")[0]["codes"] == ["127.0.0.3"]
         assert any("broken.test" in each for each in told(server, "status")["our_addresses"])
+
+
+@WORKERS
+def test_an_address_that_a_reload_adds_sends_nothing_before_its_warm_up_begins(relay: Make, workers: int) -> None:
+    mx = Counting()
+    with running(relay, mx, source(ONE, warm_up=today()), server={"workers": workers}, warm_up=PLAN) as (server, login):
+        for number in range(20):
+            server.send(login, f"{number}@postfix.test")
+        eventually(lambda: mx.taken.total() == 3, what="the numbers of the first day are used up")
+        sources = [source(ONE, warm_up=today())]
+        for times, address in enumerate((TWO, "127.0.0.6", "127.0.0.7", "127.0.0.8"), start=1):
+            sources.append(source(address, warm_up=today(later=2)))
+            server.configure(source=sources)
+            server.signal(signal.SIGHUP)
+            server.logged("config reloaded", times=times * workers)
+            assert told(server, "source", "list")[times]["state"] == "resting"
+        server.configure(source=[*sources, source("127.0.0.9")])
+        server.signal(signal.SIGHUP)
+        eventually(lambda: mx.taken.total() == 20, what="all is delivered")
+        assert mx.taken == {ONE: 3, "127.0.0.9": 17}
 
 
 def test_an_address_whose_warm_up_begins_tomorrow_is_shown(relay: Make) -> None:
