@@ -1,5 +1,7 @@
 """cli.queue: `relay queue`: what is still owed, why, and what an operator may do about it."""
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,18 +93,13 @@ def why(context: typer.Context, message: Id, as_json: options.Json = False) -> N
     if as_json:
         printing.as_json(
             [
-                _why_value(
-                    entry,
-                    tries.get(entry.recipient.address),
-                    held_back.get(entry.position, _BY_NOTHING),
-                    here.now(),
-                )
+                _why_value(entry, tries.get(entry.recipient.address), held_back[entry.position], here.now())
                 for entry in entries
             ]
         )
         return
     for entry in entries:
-        facts = _why(entry, tries.get(entry.recipient.address), held_back.get(entry.position, _BY_NOTHING), here.now())
+        facts = _why(entry, tries.get(entry.recipient.address), held_back[entry.position], here.now())
         printing.line(entry.recipient.address)
         printing.facts((f"  {name}", value) for name, value in facts)
 
@@ -185,13 +182,14 @@ def _last_tries(here: invocation.Invocation, message: str) -> "dict[str, Event]"
 @dataclass(frozen=True, slots=True)
 class HeldBack:
     """What keeps a recipient from being tried, as a worker sees it: its site, if that is in trouble, if suspended,
-    and an open breaker.
+    and an open breaker. is_served: there is a worker that sees it.
     """
 
     site: dict[str, Any] | None = None
     trouble: dict[str, Any] | None = None
     suspended: dict[str, Any] | None = None
     breaker: dict[str, Any] | None = None
+    is_served: bool = True
 
     @property
     def source(self) -> str:
@@ -205,16 +203,14 @@ class HeldBack:
         return float(turn) if turn > now else 0.0
 
 
-_BY_NOTHING = HeldBack()
-
-
-def _held_back(here: invocation.Invocation, message: str) -> dict[int, HeldBack]:
-    """By position."""
+def _held_back(here: invocation.Invocation, message: str) -> Mapping[int, HeldBack]:
+    """By position, of any."""
     try:
         answers = invocation.run(shards.ask_owners(here, "why", {"message": message}, ids=(message,)))
     except UsageError:  # a server of the version before does not know the question
-        return {}
-    found: dict[int, HeldBack] = {}
+        return defaultdict(HeldBack)
+    is_served = all(answer is not None for answer in answers.values())
+    found: defaultdict[int, HeldBack] = defaultdict(lambda: HeldBack(is_served=is_served))
     for answer in filter(None, answers.values()):
         words = ("sites", "trouble", "suspended", "breakers")
         sites, trouble, suspended, breakers = (answer.get(word, {}) for word in words)
@@ -228,7 +224,7 @@ def _held_back(here: invocation.Invocation, message: str) -> dict[int, HeldBack]
 def _why(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, now: float) -> list[tuple[str, object]]:
     site, trouble = held_back.site, held_back.trouble
     return [
-        ("status", _status_words(entry, held_back)),
+        ("status", _status_words(entry, held_back, now)),
         ("damage", entry.damage),
         ("waiting for", printing.span(now - entry.accepted_at)),
         ("tries", entry.attempts),
@@ -250,6 +246,8 @@ def _why(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, now: f
 
 
 def _what_holds(held_back: HeldBack, now: float) -> str:
+    if not held_back.is_served:
+        return "no server has it in hand: it is stopped, or has just been started (relay status)"
     if held_back.suspended:
         return f"the site is {suspended_words(held_back.suspended)}"
     if held_back.breaker:
@@ -283,7 +281,10 @@ def _next_try(entry: "QueueEntry", held_back: HeldBack, now: float) -> str:
         held_back.breaker["until"] if held_back.breaker else 0.0,
         held_back.turn_at(now),
     )
-    return f"{printing.when(max(times))} ({_in(max(times) - now)})"
+    if not held_back.is_served and max(times) <= now:
+        return "when the server runs"
+    condition = "" if held_back.is_served else ", if the server runs then"
+    return f"{printing.when(max(times))} ({_in(max(times) - now)}){condition}"
 
 
 def _tls_words(tried: "Event | None") -> str:
@@ -299,7 +300,7 @@ def _tls_need_words(site: dict[str, Any] | None) -> str:
     return f"{need['value']} ({need['origin']})" if need and need["value"] != "opportunistic" else ""
 
 
-def _status_words(entry: "QueueEntry", held_back: HeldBack) -> str:
+def _status_words(entry: "QueueEntry", held_back: HeldBack, now: float) -> str:
     if entry.damage:
         since = printing.when(entry.held_at)
         return f"set aside since {since}; looked at again by: relay queue release {entry.message_id}"
@@ -314,7 +315,12 @@ def _status_words(entry: "QueueEntry", held_back: HeldBack) -> str:
         return f"{entry.status.value}: no address that it may leave from can send now, and it goes when one can"
     if held_back.trouble:
         return f"{entry.status.value}: its site takes no mail now; one message probes it, the others wait"
-    return entry.status.value if entry.attempts else "queued: not tried yet, or being tried for the first time"
+    if held_back.breaker:
+        return f"{entry.status.value}: a breaker holds it; one message probes, the others wait"
+    if entry.attempts:
+        return entry.status.value
+    is_first = held_back.is_served and not held_back.turn_at(now)
+    return f"{entry.status.value}: not tried yet{', or being tried for the first time' if is_first else ''}"
 
 
 def _why_value(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, now: float) -> dict[str, Any]:
@@ -327,6 +333,7 @@ def _why_value(entry: "QueueEntry", tried: "Event | None", held_back: HeldBack, 
         "tls": (tried.tls or None) if tried else None,
         "verdict": (tried.verdict or None) if tried else None,
         "reason": (tried.detail or None) if tried else None,
+        "server": "running" if held_back.is_served else "stopped",
         "site": site["name"] if site else None,
         "site_source": held_back.source or None,
         "mx_hosts": site["mx"] if site else None,

@@ -198,6 +198,21 @@ def test_why_says_what_was_answered_and_when_it_is_tried_next(relay: Relay) -> N
     assert f"relay queue release {kept}" in relay("queue", "why", kept).out
 
 
+def test_why_says_that_no_server_runs_that_would_try_it(relay: Relay) -> None:
+    two, late, _ = fill(relay)
+    first, _ = relay.json("queue", "why", two)
+    assert first["server"] == "stopped"
+    text = relay("queue", "why", two).out
+    assert "held back by  no server has it in hand: it is stopped" in text
+    assert "next try      when the server runs\n" in text
+    assert "being tried" not in text
+    assert ", if the server runs then" in relay("queue", "why", late).out
+    with owner(relay):
+        first, _ = relay.json("queue", "why", two)
+        assert first["server"] == "running"
+        assert "no server" not in relay("queue", "why", two).out
+
+
 @pytest.mark.parametrize("verb", ["show", "why"])
 def test_a_message_that_is_not_in_the_queue_is_pointed_to_the_log(relay: Relay, verb: str) -> None:
     fill(relay)
@@ -422,6 +437,7 @@ def test_why_beside_a_server_names_the_site_in_trouble_and_its_next_probe(relay:
         "probe_at": "2027-01-15T08:15:00.000Z",
         "cause": "550 5.7.515 not authenticated from mx3",
     }
+    assert "queued: a breaker holds it; one message probes, the others wait" in text
     assert "held back by  the breaker: mail of example.com waits for a probe at" in text
     assert "held back by  the site is in trouble: connection refused" in text
     assert "mx.one.example" in text
