@@ -13,9 +13,12 @@ due recipient to its last: what waits for a parked way is passed over, and does 
 
 One domain may fill a part of the window, `per_domain`, so that a domain that never answers leaves room for the others.
 Beyond that its lanes have equal parts of it. Fresh mail, which is handed over in memory, may use a quarter of the
-window on top, so that a window full of old trouble does not make new mail wait.
+window on top, so that a window full of old trouble does not make new mail wait. Half of that quarter is for credentials
+that have less than an equal part of the window: one that sends to very many domains that do not answer leaves room for
+the others' new mail.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -78,6 +81,7 @@ class Window:
         self._has_room = has_room
         self._was_full = False  # and nothing was told since
         self._claims: set[Claim] = set()
+        self._claimed_of: Counter[str] = Counter()  # by credential
         self._domains: dict[str, Domain] = {}
         self._to_read: dict[LaneKey, None] = {}  # an ordered set of those with `more`: they take turns
         self._parked: dict[str, None] = {}  # domains
@@ -97,9 +101,15 @@ class Window:
 
     def admits_fresh(self, domains: Iterable[str], credential: str, *, count: int) -> bool:
         """Has it room for mail that is being accepted?"""
-        if len(self._claims) + count > self.capacity + self.capacity // 4:
+        if len(self._claims) + count > self._most_with_fresh(credential, count):
             return False
         return all(self._admits_fresh(domain, credential) for domain in domains)
+
+    def _most_with_fresh(self, credential: str, count: int) -> int:
+        """With so many more of the credential's."""
+        others = len(self._claimed_of) - (credential in self._claimed_of)
+        has_little = self._claimed_of[credential] + count <= self.capacity // (others + 1)
+        return self.capacity + self.capacity // (4 if has_little else 8)
 
     def _admits_fresh(self, domain: str, credential: str) -> bool:
         """Half of a backlogged lane's room is for what is on disk, so that neither starves."""
@@ -126,6 +136,7 @@ class Window:
 
     def claim(self, domain: str, credential: str, claim: Claim) -> None:
         self._claims.add(claim)
+        self._claimed_of[credential] += 1
         self._was_full = self._was_full or self.free <= 0
         state = self._domains.setdefault(domain, Domain())
         state.claimed += 1
@@ -138,6 +149,9 @@ class Window:
         state = self._domains[domain]
         lane = state.lanes[credential]
         self._claims.remove(claim)
+        self._claimed_of[credential] -= 1
+        if not self._claimed_of[credential]:
+            del self._claimed_of[credential]
         state.claimed -= 1
         lane.claimed -= 1
         half_is_free = self._was_full and self.free >= self.capacity // 2
