@@ -216,7 +216,7 @@ class Couriers:
 
     def _pump(self, site: Site) -> None:
         """A courier for each waiting job, as far as the governor allows."""
-        if site.suspension is not None:
+        if site.is_shut:
             self.trouble.turn_away(site)
         while site.waiting > site.starting and site.couriers < site.governor.connections:
             if self._stopped or site.waits_for_limit or site.wants_less:
@@ -371,8 +371,8 @@ class Couriers:
         return None
 
     async def _may_send(self, site: Site, job: Job, line: Line) -> bool:
-        """Its turn has come: as pace and quota have it, and unless the site was suspended since the job was begun with,
-        or needs TLS now that the connection has not. Else it waits, or goes elsewhere.
+        """Its turn has come: as pace and quota have it, and unless since the job was begun with the site was suspended,
+        or a reload needs TLS that the connection has not, or has other hops. Else it waits, or goes elsewhere.
         """
         pause = await self._carriage.pause(site, job)
         if pause > SOON:

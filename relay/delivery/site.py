@@ -102,6 +102,7 @@ class Site:
     last time, or was never dialled. idle: open, not at work. suspension: by an operator, now in force. next_turn_at:
     until when its pace makes mail wait, in POSIX seconds that never jump. front: what judges our mail as one, the site
     or its provider; an address at it is `counted_as` one. known: what this worker knows of the machine's breakers.
+    is_gone: no mail goes by its hop any more, since a reload.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Site:
     idle: list[Line] = field(default_factory=list)
     last_error: str = ""
     suspension: Suspension | None = None
+    is_gone: bool = False
     next_turn_at: float = 0.0
     _jobs: dict[Sharer, deque[Job]] = field(default_factory=dict)
     _order: FairOrder = field(default_factory=FairOrder)
@@ -166,10 +168,15 @@ class Site:
         return self.slow or self.governor.in_trouble
 
     @property
+    def is_shut(self) -> bool:
+        """No message is begun with, whatever it would take."""
+        return self.suspension is not None or self.is_gone
+
+    @property
     def wants_less(self) -> bool:
-        """More couriers are at work than may be, since it was suspended or its limit or window became less."""
+        """More couriers are at work than may be, since it was shut or its limit or window became less."""
         governor = self.governor
-        return self.suspension is not None or self.couriers > governor.connections or governor.surplus > 0
+        return self.is_shut or self.couriers > governor.connections or governor.surplus > 0
 
     def left_by_courier(self, *, had_connection: bool) -> None:
         """One of those at work is no more. Only one with a connection ended what was too many."""
@@ -203,7 +210,7 @@ class Site:
 
     def may_use(self, line: Line) -> bool:
         """As an operator wants it now, whatever held when the connection was opened or its message was begun with."""
-        return self.suspension is None and line.has_tls(self.tls)
+        return not self.is_shut and line.has_tls(self.tls)
 
     def may_carry(self, job: Job, line: Line) -> bool:
         """Whether a connection that is open here will do for a job."""

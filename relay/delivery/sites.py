@@ -75,7 +75,9 @@ class Sites:
         """The limits may be others; each site goes on with what was learnt of it."""
         self._by_count.clear()
         self._by_front.clear()
+        hops = self._hops()
         for site in self.by_key.values():
+            site.is_gone = site.hop not in hops
             limits = self._limiting.limits(site.name, site.mx)
             site.limit(limits, self._limiting.quota(site.name, site.hop, limits))
             self._index_limits(site)

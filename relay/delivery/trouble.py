@@ -297,6 +297,9 @@ class Trouble:
     def turn_away(self, site: Site) -> None:
         """What waits for it goes on by the next hop; what has none, back to the disk."""
         jobs = site.take_all()
+        if site.is_gone:  # routes say anew where it goes
+            self._elsewhere.send(jobs)
+            return
         self._elsewhere.send([job for job in jobs if has_another(job, site.hop)])
         self._put_down(site, [job for job in jobs if not has_another(job, site.hop)])
 

@@ -395,6 +395,33 @@ async def test_a_rule_suspends_the_address_that_it_speaks_of_and_an_operator_all
         assert await relay.of("x@dest.example") == []
 
 
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([source(3)], id="removed"),
+        pytest.param([source(2, hostname="new.example"), source(3, weight=0)], id="renamed"),
+    ],
+)
+async def test_a_message_that_waits_for_its_turn_does_not_leave_from_an_address_as_it_was_before_a_reload(
+    after: list[dict[str, Any]], nameserver: str, tmp_path: Path
+) -> None:
+    front = Front()
+    site = [{"mx_suffix": "mx.dest.example", "messages_per_second": 0.7}]
+    async with sending(tmp_path, nameserver, front, [source(2)], site=site) as relay:
+        for name in "xy":
+            await relay.submit(f"{name}@dest.example")
+        await relay.until("x@dest.example", Kind.DELIVERED)
+        (old,) = relay.shard.couriers.sites.values()
+        await until(lambda: old.couriers == 1 and not old.waiting, what="the next waits for its turn")
+        tables: dict[str, Any] = {"source": after, "delivery": {**NOT_NOW, "port": relay.config.delivery.port}}
+        relay.reload(config(tmp_path / "spool", nameserver=nameserver, site=site, **tables))
+        await relay.until("y@dest.example", Kind.DELIVERED)
+        expected = f"EHLO {after[0]['hostname']}".encode()
+        assert front.mx[after[0]["address"]].sessions[-1].commands[0] == expected
+        assert sum(front.taken().values()) == 2
+        await until(lambda: not old.couriers, what="its connection is given up")
+
+
 # Families.
 
 
