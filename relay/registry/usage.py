@@ -89,6 +89,18 @@ def save_counters(connection: sqlite3.Connection, counters: Mapping[UsageKey, in
         [(*key, count) for key, count in counters.items()],
     )
     connection.execute("DELETE FROM usage WHERE bucket_start < ?", (now - COUNTERS_SECONDS,))
+    connection.executemany(
+        "DELETE FROM usage WHERE credential = ? AND window = ? AND bucket_start > ?",
+        [(*of, start) for of, start in _newest(counters).items()],
+    )
+
+
+def _newest(counters: Mapping[UsageKey, int]) -> dict[tuple[str, str], int]:
+    """When the newest of each began. One beyond it was counted before the clock was set back, and is in it by now."""
+    newest: dict[tuple[str, str], int] = {}
+    for credential, window, start in counters:
+        newest[credential, window] = max(start, newest.get((credential, window), start))
+    return newest
 
 
 def load_counters(connection: sqlite3.Connection) -> dict[UsageKey, int]:

@@ -7,6 +7,8 @@ import pytest
 from relay.mail.address import Pattern
 from relay.registry.store import Registry
 from relay.registry.usage import KNOWN_NETWORKS, KNOWN_SECONDS, Use, network_of
+from relay.submission.limits import Rates
+from relay.submission.services import Limits
 from tests.registry.clock import NOW, Clock
 
 ANY = (Pattern.parse("*@example.com"),)
@@ -80,3 +82,20 @@ async def test_counters_survive_a_restart(tmp_path: Path, clock: Clock) -> None:
     await again.save_usage({("shop", "hour", start + 172800): 1})
     assert await again.load_usage() == {("shop", "hour", start + 172800): 1}
     await again.close()
+
+
+async def test_what_was_sent_before_the_clock_was_set_back_counts_once_after_a_restart(
+    tmp_path: Path, clock: Clock
+) -> None:
+    registry = await Registry.open(tmp_path, now=clock)
+    rates, limits = Rates(), Limits(day=20)
+    assert rates.take("shop", limits, now=NOW + 86400, count=16) == 0.0
+    assert rates.take("blog", limits, now=NOW, count=1) == 0.0
+    await registry.save_usage(rates.counters())
+    assert rates.take("shop", limits, now=NOW, count=1) == 0.0
+    await registry.save_usage(rates.counters(since=NOW + 86400))
+    restarted = Rates()
+    restarted.restore(await registry.load_usage())
+    for known in (rates, restarted):
+        assert known.used("", now=NOW) == {"shop": (17, 17), "blog": (1, 1)}
+    await registry.close()
