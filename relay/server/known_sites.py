@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import to_builtins
 
 from relay.config.profiles import Limits
+from relay.delivery.breaker import Open
 from relay.delivery.destination import Destination, Undeliverable, Unresolved
 from relay.delivery.routing import Discard, Hop
 from relay.delivery.site import Site
@@ -82,6 +83,7 @@ class KnownSites:
         """
         trouble, rest = self._shard.couriers.trouble, self._shard.sources.resting(site.source)
         is_shut = trouble.shuts_out(site)
+        probe_at = trouble.tried_at(site) if is_shut and (rest is None or rest.ends_at) else 0.0
         is_out_of_quota = rest is None and site.is_out_of_quota(self._shard.steady())
         return {
             "name": site.name,
@@ -94,13 +96,17 @@ class KnownSites:
             "in_trouble": is_shut,
             "out_of_quota": is_out_of_quota,
             "waits_for_warm_up": is_out_of_quota and site.quota.stage is not None,
-            "next_probe_at": trouble.tried_at(site) if is_shut and (rest is None or rest.ends_at) else 0.0,
-            "next_turn_at": site.next_turn_at,
+            "next_probe_at": self._shard.by_the_clock(probe_at),
+            "next_turn_at": self._shard.by_the_clock(site.next_turn_at),
             "last_error": site.last_error,
             "allowed": _allowed(site),
             "changes": [to_builtins(change) for change in site.governor.allowance.changes],
-            "breakers": [to_builtins(breaker) for breaker in site.breakers.open],
+            "breakers": [self.breaker(each) for each in site.breakers.open],
         }
+
+    def breaker(self, breaker: Open) -> dict[str, Any]:
+        """until: when it asks to probe."""
+        return {**to_builtins(breaker), "until": self._shard.by_the_clock(breaker.until)}
 
     def of(self, destination: Destination, hop: Hop) -> dict[str, Any]:
         """With what goes on there, where something does."""

@@ -29,7 +29,7 @@ async def _told(shard: Shard, hop: Direct) -> dict[str, Any]:
     sites = [site for site in shard.couriers.sites.values() if site.hop == hop]
     return {
         "address": address,
-        "rests": {"why": rest.why, "until": rest.ends_at} if rest is not None else None,
+        "rests": {"why": rest.why, "until": shard.by_the_clock(rest.ends_at)} if rest is not None else None,
         "ordered": _order(known.order_of(address)),
         "listings": [
             {"zone": each.zone, "codes": list(each.codes), "since": each.since} for each in known.blocklists.of(address)

@@ -117,7 +117,7 @@ class Operations:
             for position, site in waited_for.items()
             if site and self._shard.couriers.trouble.shuts_out(site)
         }
-        held = {entry.position: _breaker(waited_for[entry.position], entry) for entry in entries}
+        held = {entry.position: self._breaker(waited_for[entry.position], entry) for entry in entries}
         found = await asyncio.gather(*(self._site(entry) for entry in entries[:MOST_LOOKED_UP]))
         sites = {entry.position: site for entry, site in zip(entries, found, strict=False) if site is not None}
         suspended = {each: self._suspension(site) for each, site in sites.items()}
@@ -138,15 +138,14 @@ class Operations:
         hop, destination = found
         return self._sites.of(destination, hop)
 
+    def _breaker(self, site: Site | None, entry: QueueEntry) -> dict[str, Any]:
+        """The open one that holds it back, {} for none."""
+        breaker = site.breakers.for_mail_of(entry.sender_domain) if site is not None else None
+        return self._sites.breaker(breaker) if breaker is not None else {}
+
     def _suspension(self, site: dict[str, Any]) -> Suspension | None:
         suspensions, name = self._shard.suspensions, site["name"]
         return suspensions.get(name) or suspensions.get(place(name, site["source"]))
-
-
-def _breaker(site: Site | None, entry: QueueEntry) -> dict[str, Any]:
-    """The open one that holds it back, {} for none."""
-    breaker = site.breakers.for_mail_of(entry.sender_domain) if site is not None else None
-    return to_builtins(breaker) if breaker is not None else {}
 
 
 def _by_position(values: dict[int, dict[str, Any]]) -> dict[str, dict[str, Any]]:

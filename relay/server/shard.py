@@ -180,6 +180,10 @@ class Shard:
         """POSIX seconds that never jump."""
         return self._common.steady()
 
+    def by_the_clock(self, steadily: float) -> float:
+        """A time of `steady` as it is told: by the machine's clock, which may have been set; 0.0 stays."""
+        return steadily and steadily + self._common.now() - self._common.steady()
+
     @property
     def sources(self) -> Sources:
         """The worker's."""

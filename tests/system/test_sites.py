@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from relay.mail.event import Kind
 from tests.peers.mx import Mx
 from tests.peers.receiving import receiving
+from tests.peers.shifted_clock import ShiftedClock
 from tests.peers.waiting import eventually
 from tests.system.relay_process import Login, RelayProcess
 
@@ -357,3 +360,22 @@ class TestSuspending:
             server.stop()
             code, words_said = refused(server, "suspend", "pair.test")
             assert (code, "queue hold" in words_said) == (os.EX_UNAVAILABLE, True)
+
+
+def test_what_is_told_goes_by_the_clock_that_was_set_back(
+    relay: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ShiftedClock(tmp_path)
+    for name, value in clock.environment.items():
+        monkeypatch.setenv(name, value)
+    refused = b"550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact us. (S3150)\r\n"
+    with running(relay, Mx({"RCPT": refused}), workers=1) as (server, login):
+        server.send(login, "x@dead.test")
+        server.event(Kind.DEFERRED, recipient="x@dead.test")
+        server.send(login, "x@postfix.test")
+        server.event(Kind.BOUNCED, recipient="x@postfix.test")
+        clock.shift(days=-10)
+        soon = (datetime.now(UTC) - timedelta(days=10) + timedelta(hours=1)).isoformat()
+        assert told(server, "show", "dead.test")["next_probe_at"] < soon
+        (breaker,) = told(server, "show", "postfix.test")["breakers"]
+        assert breaker["probe_at"] < soon
