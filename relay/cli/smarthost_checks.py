@@ -55,6 +55,7 @@ def _way_out(here: Invocation) -> "tuple[Destinations, Dialler]":
     """Raises RelayError."""
     from relay.delivery.destination import Destinations, Machine
     from relay.delivery.dialler import Dialler
+    from relay.delivery.known_hosts import KnownHosts
     from relay.delivery.routing import Routes
     from relay.delivery.sources import Sources
     from relay.log import Level, Log, Output
@@ -70,6 +71,7 @@ def _way_out(here: Invocation) -> "tuple[Destinations, Dialler]":
         hostname=config.server.hostname,
         pool=Routes((), {}, config.source, simulator_port=0).pool_of_smarthosts,
         sources=Sources(steady=time.monotonic, log=quiet),
+        known=KnownHosts(steady=time.monotonic, log=quiet),
         settings=settings,
         contexts=TlsContexts(monotonic=time.monotonic),
         random=chance,

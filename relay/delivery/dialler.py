@@ -25,6 +25,7 @@ from random import Random
 
 from relay.config.models import Delivery
 from relay.delivery.destination import Destination, Host
+from relay.delivery.known_hosts import KnownHosts
 from relay.delivery.manner import AS_OFFERED, Manner
 from relay.delivery.routing import Direct, Hop, Smarthost
 from relay.delivery.site import Line
@@ -69,7 +70,7 @@ class Unreached:
 
 class Dialler:
     """`hostname`: our EHLO name unless a source has its own. pool: our addresses for mail to smarthosts. sources: which
-    of ours rest.
+    of ours rest. known: what was lately found of hosts.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class Dialler:
         hostname: str,
         pool: tuple[Direct, ...],
         sources: Sources,
+        known: KnownHosts,
         settings: Delivery,
         contexts: TlsContexts,
         random: Random,
     ) -> None:
+        self.known = known
         self._hostname = hostname
         self._contexts = contexts
         self._pool = pool
@@ -181,18 +184,18 @@ class Dialler:
 
     def _way(self, place: Place, hop: Hop, source: Direct, manner: Manner) -> tuple[Endpoint, SessionOptions]:
         host, address = place
-        options = self._options(hop, source, manner)
+        options = self._options(host, hop, source, manner)
         endpoint = Endpoint(address=address, port=host.port, name=host.name)
         return endpoint, _hastened(options) if manner.in_haste else options
 
-    def _options(self, hop: Hop, source: Direct, manner: Manner) -> SessionOptions:
+    def _options(self, host: Host, hop: Hop, source: Direct, manner: Manner) -> SessionOptions:
         smarthost = hop if isinstance(hop, Smarthost) else None
         return SessionOptions(
             contexts=self._contexts,
             source=source.address,
             ehlo=source.hostname or self._hostname,
             tls=_SMARTHOST_TLS[smarthost.security] if smarthost else TlsMode(manner.tls),
-            discarded=frozenset(manner.discarded),
+            discarded=frozenset((*manner.discarded, *self.known.discarded(host.name))),
             ca=smarthost.ca if smarthost else None,
             login=smarthost.login if smarthost else "",
             secret=smarthost.secret if smarthost else "",

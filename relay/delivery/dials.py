@@ -73,9 +73,12 @@ class Dials:
             self._in_trouble -= dialling.in_trouble
 
     def is_worth_another_session(self, site: Site, job: Job, line: Line, result: TransactionResult) -> bool:
-        """Nothing is decided and nothing was sent: the other end had closed an idle connection, which costs the job
-        nothing, or the session broke, and another host may do better (RFC 5321 5.1).
+        """Nothing is decided and nothing was sent: the other end had closed an idle connection or knows no BDAT, which
+        costs the job nothing, or the session broke, and another host may do better (RFC 5321 5.1).
         """
+        if result.knows_no_chunks:
+            self.dialler.known.refused_chunks(line.connection.endpoint.name, result.failure)
+            return True
         if result.decided or result.dot_sent:
             return False
         if line.messages > 1 and result.mail is None:

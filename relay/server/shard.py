@@ -15,6 +15,7 @@ from relay.delivery.destination import Destinations
 from relay.delivery.dialler import Dialler
 from relay.delivery.governor import SiteLimits
 from relay.delivery.judging import Judge
+from relay.delivery.known_hosts import KnownHosts
 from relay.delivery.limiting import Limiting
 from relay.delivery.on_disk import OnDisk
 from relay.delivery.routing import Smarthost, Way
@@ -72,6 +73,7 @@ class Shard:
         self.spool = spool
         self.suspensions: Mapping[str, Suspension] = {}
         self._common = common
+        self._known_hosts = KnownHosts(steady=common.steady, log=common.log)
         wake = asyncio.Event()
         window = Window(common.plan().config.delivery.window, has_room=wake.set)
         on_disk = OnDisk(window, lambda: common.plan().routes, common.steady)
@@ -232,6 +234,7 @@ class Shard:
             hostname=config.server.hostname,
             pool=self._common.plan().routes.pool_of_smarthosts,
             sources=common.sources,
+            known=self._known_hosts,
             settings=config.delivery,
             contexts=common.contexts,
             random=common.random,

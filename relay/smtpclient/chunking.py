@@ -7,9 +7,19 @@ be taken for its end. Content that does not end in CRLF gets one, as after DATA,
 import os
 from pathlib import Path
 
+from relay.mail.reply import Reply
 from relay.smtpclient.transaction import OutgoingContent
 
 _CRLF = b"\r\n"
+_NO_COMMAND = frozenset({500, 502, 503})  # RFC 5321 4.2.2: unrecognized, not implemented, bad sequence
+_OF_PROTOCOL = "5.5."  # RFC 3463 3.6
+
+
+def is_no_command(reply: Reply) -> bool:
+    """Whether the server, which offered CHUNKING and has accepted a recipient, says that there is no BDAT. A 503 says
+    so too: nothing is amiss with the sequence.
+    """
+    return reply.code in _NO_COMMAND and (not reply.status or reply.status.startswith(_OF_PROTOCOL))
 
 
 def chunk(content: bytes) -> bytes:

@@ -13,6 +13,10 @@ A transaction that ended before its content leaves the server with an envelope, 
 SIZE for the next MAIL): the next one begins with RSET, so that nobody waits for its reply now. So does the one after a
 refused chunk, of which servers differ in what they keep.
 
+A filter on the way may let the offer of CHUNKING through and not the command. A refusal of the command is none of the
+message, and it is told apart: the message may go by DATA. This session is over then, for a server that knows no BDAT
+did not read its chunk and has it for commands, of which its answers may already be on their way.
+
 The server must not answer content before its end; one that refuses early has refused, one that accepts early has lost
 its place. Anything that does not answer the command it should breaks the session and is nobody's bounce: no refusal of
 the transaction is believed then, for it may have answered another command. A message that was taken was taken.
@@ -25,7 +29,7 @@ from relay.config.models import DeliveryTimeouts
 from relay.errors import SpoolError
 from relay.mail.reply import Reply
 from relay.mail.verdict import Stage
-from relay.smtpclient.chunking import Chunk, chunk
+from relay.smtpclient.chunking import Chunk, chunk, is_no_command
 from relay.smtpclient.stuffing import Stuffer, stuff
 from relay.smtpclient.transaction import OutgoingContent, Transaction, TransactionResult
 from relay.smtpclient.wire import Broken, Wire
@@ -54,6 +58,7 @@ class Exchange:
         "_wire",
         "dot_sent",
         "final",
+        "knows_no_chunks",
         "mail",
         "must_reset",
         "recipients",
@@ -82,6 +87,7 @@ class Exchange:
         self.recipients: list[Reply | None] = [None] * len(transaction.recipients)
         self.final: Reply | None = None
         self.dot_sent = False
+        self.knows_no_chunks = False
         self.must_reset = False
 
     async def run(self) -> TransactionResult:
@@ -90,7 +96,7 @@ class Exchange:
             await self._run()
         except Broken as broken:
             failure = str(broken)
-        if self._wire.desynced:
+        if self._wire.desynced and not self.knows_no_chunks:
             failure = self._wire.failure
             self._disbelieve_refusals()
         return self.result(failure)
@@ -98,7 +104,9 @@ class Exchange:
     def result(self, failure: str) -> TransactionResult:
         """What is known by now."""
         recipients = tuple(self.recipients)
-        return TransactionResult(self.mail, recipients, self.final, self._ended_at(), failure, self.dot_sent)
+        return TransactionResult(
+            self.mail, recipients, self.final, self._ended_at(), failure, self.dot_sent, self.knows_no_chunks
+        )
 
     def _disbelieve_refusals(self) -> None:
         self.mail, self.final = _if_positive(self.mail), _if_positive(self.final)
@@ -177,13 +185,19 @@ class Exchange:
 
     async def _send_content(self) -> None:
         self._stage = Stage.FINAL
-        content = self._content
+        try:
+            await self._send_octets(self._content)
+        except Broken:
+            if not self._wire.has_reply:  # what was said before the session broke stays said
+                raise
+        await self._finish()
+
+    async def _send_octets(self, content: OutgoingContent) -> None:
         if content.path is None and content.octets <= _AT_ONCE:
             whole = content.head + content.body
             self._send_last(chunk(whole) if self._chunking else stuff(whole), replies=1)
         else:
             await self._send_blocks(content)
-        await self._finish()
 
     async def _send_blocks(self, content: OutgoingContent) -> None:
         stuffer = await self._chunk(content) if self._chunking else Stuffer()
@@ -229,6 +243,11 @@ class Exchange:
 
     async def _finish(self) -> None:
         reply = await self._wire.reply(within=self._timeouts.final)
+        if self._chunking and is_no_command(reply):
+            self.knows_no_chunks, self.dot_sent = True, False
+            text = f'the server offers CHUNKING and answers BDAT with "{reply}"'
+            self._wire.fail(text)
+            raise Broken(text)
         if 300 <= reply.code < 400 or (reply.code < 400 and not self.dot_sent):
             self._break(f'the server answered the content with "{reply}"')
         self.final = reply

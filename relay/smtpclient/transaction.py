@@ -52,7 +52,8 @@ class TransactionResult(Struct, frozen=True):
     mail: to MAIL. recipients: to each RCPT, in order; all None when MAIL was refused. final: to the dot or chunk, or
     to DATA where that was refused. None: no reply came that can be believed, or the command was not sent. stage: the
     command whose reply ended the transaction, or at which it broke. failure: "" or what broke, in words; the connection
-    is then closed. dot_sent: the end of the content has been handed to the socket.
+    is then closed. dot_sent: the end of the content has been handed to the socket. knows_no_chunks: BDAT is no command
+    to the server, although it offers CHUNKING: it took nothing and refused nothing, and may take the content by DATA.
     """
 
     mail: Reply | None
@@ -61,6 +62,7 @@ class TransactionResult(Struct, frozen=True):
     stage: Stage
     failure: str = ""
     dot_sent: bool = False
+    knows_no_chunks: bool = False
 
     @property
     def outcome_unknown(self) -> bool:

@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from relay.delivery.destination import Destination, Host
 from relay.delivery.dialler import Dialler, Unreached
+from relay.delivery.known_hosts import KnownHosts
 from relay.delivery.routing import Direct, Hop, Smarthost
 from relay.delivery.site import Line
 from relay.delivery.sources import Sources
@@ -28,11 +29,12 @@ DELAY = 0.25
 
 
 def dialler(tmp_path: Path, *sources: str, connect: float = 10.0) -> Dialler:
-    settings = config(tmp_path, delivery={"timeouts": {"connect": connect}}).delivery
+    settings, log = config(tmp_path, delivery={"timeouts": {"connect": connect}}).delivery, Log(Output(), now=time.time)
     return Dialler(
         hostname="relay.example.com",
         pool=tuple(Direct(each) for each in sources),
-        sources=Sources(steady=time.monotonic, log=Log(Output(), now=time.time)),
+        sources=Sources(steady=time.monotonic, log=log),
+        known=KnownHosts(steady=time.monotonic, log=log),
         settings=settings,
         contexts=TlsContexts(monotonic=time.monotonic),
         random=Random(1),

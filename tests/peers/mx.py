@@ -293,6 +293,30 @@ class Mx:
         return int(answer[:3]) if isinstance(answer, bytes) and answer[:3].isdigit() else 0
 
 
+class UnawareMx(Mx):
+    """Offers CHUNKING and knows no BDAT, as behind a filter that lets the offer through: it takes a chunk for commands,
+    or has it `swallowed`.
+    """
+
+    def __init__(
+        self, refusal: bytes, *, swallowed: bool = False, answers: Mapping[str, Answers] | None = None
+    ) -> None:
+        super().__init__({"BDAT": refusal, **(answers or {})}, extensions=(*EXTENSIONS, "CHUNKING"))
+        self._swallowed = swallowed
+
+    async def _content(self, peer: Peer, command: bytes, mail: bytes, recipients: list[bytes]) -> None:
+        if not command.startswith(b"BDAT "):
+            await super()._content(peer, command, mail, recipients)
+            return
+        if self._swallowed:
+            await peer.reader.readexactly(int(command.split()[1]))
+        await self._answer(peer, "BDAT", b"")
+
+    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
+        is_known = verb in ("GREETING", "EHLO", "MAIL", "RCPT", "DATA", "BDAT", "END", "RSET", "QUIT")
+        return await super()._answer(peer, verb, default if is_known else b"500 5.5.2 What?\r\n")
+
+
 class HesitantMx(Mx):
     """Answers to a final dot only when told."""
 

@@ -8,7 +8,7 @@ import pytest
 from relay.errors import SpoolError
 from relay.mail.verdict import Stage
 from relay.smtpclient import OutgoingContent
-from tests.peers.mx import Mx, Peer, ScriptedMx
+from tests.peers.mx import Mx, Peer, ScriptedMx, UnawareMx
 from tests.smtpclient.sessions import HEAD, Sessions, impatient, transaction
 
 CHUNKING = ("PIPELINING", "SIZE 52428800", "8BITMIME", "CHUNKING")
@@ -127,3 +127,43 @@ async def test_a_chunk_of_a_file_that_is_gone_is_not_begun(sessions: Sessions, b
             await connection.transact(transaction(content=OutgoingContent(head=HEAD, path=body_file, size=10)))
         assert not connection.usable
     assert "BDAT" not in mx.sessions[0].verbs
+
+
+@pytest.mark.parametrize("octets", [100, 2**23], ids=["a small one", "one of many blocks"])
+@pytest.mark.parametrize("swallowed", [True, False], ids=["whose chunk is read", "whose chunk is taken for commands"])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(b"500 Command unrecognized\r\n", id="500"),
+        pytest.param(b"500 5.5.1 Command unrecognized\r\n", id="500 5.5.1"),
+        pytest.param(b"502 5.5.2 Error: command not recognized\r\n", id="502 5.5.2"),
+        pytest.param(b"503 5.5.1 Bad sequence of commands\r\n", id="503 5.5.1"),
+    ],
+)
+async def test_where_bdat_is_no_command_nothing_was_refused_and_nothing_taken(
+    refusal: bytes, swallowed: bool, octets: int, sessions: Sessions, body_file: Path
+) -> None:
+    mx = UnawareMx(refusal, swallowed=swallowed)
+    async with ScriptedMx(mx) as server:
+        connection = await sessions.to(server)
+        result = await connection.transact(transaction(content=in_file(body_file, b"x\r\n" * (octets // 3))))
+        assert (result.knows_no_chunks, result.decided, result.final, result.dot_sent) == (True, False, None, False)
+        assert not connection.usable  # what it makes of the content nobody can know
+        assert result.failure.startswith('the server offers CHUNKING and answers BDAT with "50')
+    assert mx.messages == []
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        pytest.param(b"500 5.7.1 Message rejected\r\n", id="500 with a word about the message"),
+        pytest.param(b"552 5.3.4 Too large\r\n", id="552"),
+        pytest.param(b"554 5.5.1 No valid recipients\r\n", id="554 5.5.1"),
+        pytest.param(b"451 4.3.0 Later\r\n", id="a 4xx"),
+    ],
+)
+async def test_what_else_is_said_to_a_chunk_is_its_answer(refusal: bytes, sessions: Sessions) -> None:
+    async with ScriptedMx(Mx({"END": refusal}, extensions=CHUNKING)) as server:
+        connection = await sessions.to(server)
+        result = await connection.transact(transaction())
+    assert (result.knows_no_chunks, result.decided, str(result.final)) == (False, True, refusal.decode().strip())
