@@ -15,7 +15,7 @@ system chooses. An address that cannot be bound rests (`delivery.sources`), and 
 
 Where IPv6 is preferred and does not answer, IPv4 of the same host is tried beside it (RFC 8305), if both can be reached
 from here. Never the other way round: IPv6 comes second where this machine has no PTR there, and mail that took it by
-chance would be refused. Hosts keep their order.
+chance would be refused. Hosts keep their order. What did not answer comes second for a while (`delivery.known_hosts`).
 """
 
 import socket
@@ -114,6 +114,7 @@ class Dialler:
         while left and answered < self._settings.sessions and not _is_unbound(failures):
             for place, outcome in await self._tried(left[0], self._rival(left, hop), hop, manner):
                 if isinstance(outcome, Connection):
+                    self.known.answered(place[1])
                     return Line(outcome, destination)
                 left.remove(place)
                 failures.append((*place, manner.explain(outcome)))
@@ -143,10 +144,12 @@ class Dialler:
         """What came of those that were tried to the end."""
         if rival is None:
             return [(first, await self._session(first, hop, manner))]
-        places = (first, rival)
+        places = (rival, first) if self.known.is_silent(first[1]) else (first, rival)
         sources = [self._sources_for(address, hop)[0] for _, address in places]
         ways = [self._way(place, hop, source, manner) for place, source in zip(places, sources, strict=True)]
         dialled = await dial_either(ways[0], ways[1])
+        if dialled[0] is None:
+            self.known.did_not_answer(places[0][1])
         outcomes: list[tuple[Place, Connection | ConnectFailure]] = []
         for place, source, each in zip(places, sources, dialled, strict=True):
             if isinstance(each, socket.socket):

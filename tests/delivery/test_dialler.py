@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,13 +28,15 @@ IPV6, IPV4 = "::1", "127.0.0.1"
 DELAY = 0.25
 
 
-def dialler(tmp_path: Path, *sources: str, connect: float = 10.0) -> Dialler:
+def dialler(
+    tmp_path: Path, *sources: str, connect: float = 10.0, steady: Callable[[], float] = time.monotonic
+) -> Dialler:
     settings, log = config(tmp_path, delivery={"timeouts": {"connect": connect}}).delivery, Log(Output(), now=time.time)
     return Dialler(
         hostname="relay.example.com",
         pool=tuple(Direct(each) for each in sources),
         sources=Sources(steady=time.monotonic, log=log),
-        known=KnownHosts(steady=time.monotonic, log=log),
+        known=KnownHosts(steady=steady, log=log),
         settings=settings,
         contexts=TlsContexts(monotonic=time.monotonic),
         random=Random(1),
@@ -52,7 +54,9 @@ class Opener:
     """Opens sessions, tells how long it took, and closes them."""
 
     def __init__(self, tmp_path: Path) -> None:
+        self.ahead = 0.0  # seconds that more have passed than have
         self._tmp_path = tmp_path
+        self._first: Dialler | None = None
         self._lines: list[Line] = []
 
     async def __call__(self, where: Destination, *sources: str, **options: Any) -> tuple[Line | Unreached, float]:
@@ -64,9 +68,20 @@ class Opener:
             self._lines.append(outcome)
         return outcome, time.monotonic() - began
 
+    async def again(self, where: Destination) -> tuple[str, float]:
+        """By one and the same dialler: the address, and how long it took."""
+        self._first = self._first or dialler(self._tmp_path, steady=lambda: time.monotonic() + self.ahead)
+        began = time.monotonic()
+        outcome = await self._first.open(where, Direct(), ())
+        lasted = time.monotonic() - began
+        assert isinstance(outcome, Line), outcome
+        self._lines.append(outcome)
+        return address_of(outcome), lasted
+
     async def close(self) -> None:
         for line in self._lines:
             await line.connection.quit()
+        self._lines.clear()
 
 
 @pytest_asyncio.fixture
@@ -97,6 +112,31 @@ async def test_an_ipv6_address_that_does_not_answer_costs_a_quarter_of_a_second(
             assert DELAY <= lasted < 2.0
             assert dialling(server.port) == before
         assert server.connections == 1
+
+
+async def test_an_ipv6_address_that_did_not_answer_costs_nothing_more_for_ten_minutes(opened: Opener) -> None:
+    async with ScriptedMx(Mx(), host=IPV4) as server:
+        where = destination(server.port, (IPV6, IPV4))
+        with silent(IPV6, server.port):
+            first, second, third = [await opened.again(where) for _ in range(3)]
+            opened.ahead += 601.0
+            later = await opened.again(where)
+    assert [address for address, _ in (first, second, third, later)] == [IPV4] * 4
+    assert min(first[1], later[1]) >= DELAY > max(second[1], third[1])
+
+
+async def test_an_ipv6_address_that_answers_again_is_found_when_ipv4_does_not(opened: Opener) -> None:
+    async with ScriptedMx(Mx(), host=IPV4) as server:
+        port, where = server.port, destination(server.port, (IPV6, IPV4))
+        with silent(IPV6, port):
+            assert (await opened.again(where))[0] == IPV4
+        await opened.close()
+    async with ScriptedMx(Mx(), host=IPV6, port=port):
+        with silent(IPV4, port):
+            (address, lasted), (again, no_time) = [await opened.again(where) for _ in range(2)]
+            assert (address, again) == (IPV6, IPV6)
+            assert lasted >= DELAY > no_time
+            await opened.close()
 
 
 async def test_an_ipv6_address_that_answers_is_used_and_no_other_is_tried(opened: Opener) -> None:
