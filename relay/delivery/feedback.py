@@ -2,9 +2,10 @@
 
 The window of connections and, where replies spoke of a rate, messages per second (`delivery.level`). One of three
 things is told of a site: messages were taken; a session more was refused while others went on, or one broke; a reply
-asked to slow down. A refused session is about the number of sessions and nothing else: those that are open are what the
-site takes. A reply that asks to slow down is about what was being tried: a probe of the one or the other; else the
-rate, where one is known; else it may be either, and both are halved.
+asked to slow down. A refused session is about the number of sessions and nothing else, and so is a reply in a session
+of which a rule says so: the others that are open are what the site takes. A reply that asks to slow down is about what
+was being tried: a probe of the one or the other; else the rate, where one is known; else it may be either, and both are
+halved.
 
 What was begun before the last lowering says nothing of what is allowed since: it lowers nothing once more.
 """
@@ -69,6 +70,7 @@ class Learnt(Struct, frozen=True):
 class Kind(StrEnum):
     REFUSED = "refused"  # a session more, before it carried anything
     BROKEN = "broken"  # one that broke, or was ended with 421, in the middle
+    TOO_MANY = "too many"  # a reply in a session, of the number of connections alone
     SLOW = "slow"  # a reply that asks for less
     HALVE = "halve"  # a rule of bounce-rules.toml: both, whatever was being tried
 
@@ -160,7 +162,7 @@ class Feedback:
             return []
         self._epoch += 1
         before, rate_before = self.connections, self.per_second
-        if push.kind is not Kind.REFUSED:
+        if push.kind not in (Kind.REFUSED, Kind.TOO_MANY):
             self._slow(push.kind, now)
         elif self.held > 1:
             self._window.refused(min(float(self._others_held), self._window.value), now=now)
@@ -172,7 +174,7 @@ class Feedback:
         """Whether a session that was refused was one too many rather than one of a site that gives none: others are
         open, or messages were just taken, and since then no more sessions were refused than were allowed at once.
         """
-        if push.kind in (Kind.SLOW, Kind.BROKEN) or self.sessions > push.in_session:
+        if push.kind in (Kind.SLOW, Kind.TOO_MANY, Kind.BROKEN) or self.sessions > push.in_session:
             return True
         self._refused_in_a_row += 1
         if self._refused_in_a_row > self.connections:

@@ -3,7 +3,8 @@
 Asked to send less is who is blamed as a sender for rate or reputation by a reply that is not final. A session that
 breaks or is ended with 421 in the middle says less: that one was too many, perhaps. Greylisting and a mailbox's own
 limits blame nobody of us, and a refused recipient is no word about the site. A rule of bounce-rules.toml may say more:
-that the site is slowed or suspended. To an address in its warm-up all of this, and a breaker, is a setback.
+that the reply is of connections alone, or of rate and connections, or that the site is suspended. To an address in its
+warm-up all of this, and a breaker, is a setback.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from relay.delivery.governor import SiteLimits
 from relay.delivery.setting_back import SettingBack
 from relay.delivery.site import Line, Site
 from relay.delivery.suspending import Suspending
-from relay.mail.meaning import Blame, Category
+from relay.mail.meaning import Blame, Category, Slow
 from relay.mail.reply import Reply
 from relay.mail.verdict import Verdict
 from relay.smtpclient import TransactionResult
@@ -36,7 +37,7 @@ class Pressure:
         """Nothing was said about a message. Whether the session was one too many, or the site is suspended for it: then
         it is no trouble. verdict: on the reply, None where there was none.
         """
-        kind = Kind.HALVE if verdict is not None and verdict.slow else Kind.REFUSED
+        kind = Kind.HALVE if verdict is not None and verdict.slow is Slow.BOTH else Kind.REFUSED
         was_surplus = await self._limits.pushed_back(site.counted_as, Push(kind, said, epoch, in_session))
         if verdict is not None:
             self._suspending.obey(site, verdict, said)
@@ -70,10 +71,12 @@ class Pressure:
 
 def pushing(result: TransactionResult, verdicts: Sequence[Verdict], *, is_usable: bool) -> Kind | None:
     """How the site pushed back; None where all went as it should. is_usable: the session, still."""
-    if any(verdict.slow for verdict in verdicts):
+    if any(verdict.slow is Slow.BOTH for verdict in verdicts):
         return Kind.HALVE
-    if any(map(_asks_for_less, verdicts)):
+    if any(_asks_for_less(verdict) for verdict in verdicts if verdict.slow is not Slow.CONNECTIONS):
         return Kind.SLOW
+    if any(verdict.slow is Slow.CONNECTIONS for verdict in verdicts):
+        return Kind.TOO_MANY
     return None if result.decided and is_usable else Kind.BROKEN
 
 

@@ -74,6 +74,14 @@ class Proof(StrEnum):
     NO_DOMAIN = "bad domain"
 
 
+class Slow(StrEnum):
+    """Of what a site wants less: the words a rule's `slow` may have. Neither is said by the codes."""
+
+    NOTHING = ""
+    CONNECTIONS = "connections"
+    BOTH = "connections and rate"
+
+
 @dataclass(frozen=True, slots=True)
 class Suppress:
     """Evidence against an address: after `messages` messages spread over at least `over` seconds it is suppressed for
@@ -112,7 +120,8 @@ class SuppressionTimes:
 class Meaning:
     """permanent: None follows the reply's class. action: "", "block" (the breaker trips at once), "retry" (kept
     although 5xx), "account" (kept, and the smarthost takes nothing of ours). rule: the name of the text rule, "" when
-    only the codes spoke. slow: the site is sent less. suspend: seconds for which nothing is sent to it, 0 for none.
+    only the codes spoke. slow: what the site is given less of. suspend: seconds for which nothing is sent to it, 0
+    for none.
     """
 
     blame: Blame
@@ -121,7 +130,7 @@ class Meaning:
     action: str = ""
     permanent: bool | None = None
     rule: str = ""
-    slow: bool = False
+    slow: Slow = Slow.NOTHING
     suspend: float = 0.0
 
 

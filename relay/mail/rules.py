@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from relay.mail.meaning import Blame, Category, Meaning, Proof, Stage, SuppressionTimes, Via
+from relay.mail.meaning import Blame, Category, Meaning, Proof, Slow, Stage, SuppressionTimes, Via
 from relay.mail.phrase import Phrase, PhraseIndex, normalize
 from relay.mail.reply import Reply
 
@@ -150,13 +150,18 @@ def _meaning(table: Mapping[str, object]) -> Meaning:
     if permanent is True or not isinstance(permanent, bool | None):
         # A 4xx is the server's own promise that another try may do; no rule of ours knows better.
         raise ValueError('"permanent" can only be false: a 4xx is never made final')
-    slow, suspend = table.get("slow", False), _seconds(table, "suspend")
-    if not isinstance(slow, bool):
-        raise ValueError('"slow" must be true or false')  # noqa: TRY004 -- the file is wrong, not our types
+    slow, suspend = _slow(table), _seconds(table, "suspend")
     if (slow or suspend) and blame in (Blame.RECIPIENT, Blame.CONTENT):
         raise ValueError(f'blame = "{blame}" says nothing about the site; "slow" and "suspend" are for those that do')
     category, name = Category(_text(table, "category")), _text(table, "name")
     return Meaning(blame, category, proof, action, permanent, name, slow, suspend)
+
+
+def _slow(table: Mapping[str, object]) -> Slow:
+    value = table.get("slow", Slow.NOTHING)
+    if not isinstance(value, str) or value not in tuple(Slow):
+        raise ValueError(f'"slow" is {value!r}; write "{Slow.CONNECTIONS}", or "{Slow.BOTH}" where more is meant')
+    return Slow(value)
 
 
 def _seconds(table: Mapping[str, object], key: str) -> float:

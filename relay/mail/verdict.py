@@ -28,6 +28,7 @@ from relay.mail.meaning import (
     Category,
     Meaning,
     Proof,
+    Slow,
     Stage,
     Suppress,
     SuppressionTimes,
@@ -69,7 +70,7 @@ class Verdict:
     suppress: Suppress | None = None
     action: str = ""
     rule: str = ""
-    slow: bool = False
+    slow: Slow = Slow.NOTHING
     suspend: float = 0.0
 
 

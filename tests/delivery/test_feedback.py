@@ -80,6 +80,16 @@ def test_a_session_that_breaks_says_nothing_of_a_rate() -> None:
     assert (feedback.connections, feedback.per_second) == (5, 0.0)
 
 
+def test_a_reply_of_connections_alone_says_nothing_of_a_rate() -> None:
+    feedback = site(connections=10)
+    changes = feedback.pushed_back(push(Kind.TOO_MANY, feedback), now=100.0, at=100.0)
+    assert [str(change) for change in changes] == [f"10 → 5 connections: {SAID}"]
+    for _ in range(40):
+        feedback.taken(1, is_paced=False, now=101.0, at=101.0)
+        feedback.sessions = feedback.held = feedback.connections
+    assert feedback.connections == 9  # the others that were open: it grows back to them
+
+
 def test_a_rule_that_says_so_halves_the_connections_each_time() -> None:
     clock = Clock()
     feedback = site(connections=8, clock=clock)

@@ -136,3 +136,29 @@ async def test_a_rule_slows_the_site(nameserver: str, tmp_path: Path) -> None:
             await until(lambda: len(mx.messages) == 20 and bool(changes(relay)[1:]), what="it is slowed")
             lowered = [change for change in changes(relay) if "4.7.28" in change]
             assert ["connections" in change for change in lowered] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"421 RP-003 The mail server IP has exceeded the connection limit allowed.\r\n", id="RP-003"),
+        pytest.param(b"451 4.7.0 Too many connections from you\r\n", id="in words that many use"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT", "END"])
+async def test_a_reply_of_connections_alone_teaches_no_rate(
+    verb: str, said: bytes, nameserver: str, tmp_path: Path
+) -> None:
+    orderly = {"MAIL": b"250 2.1.0 Ok\r\n", "RCPT": b"250 2.1.5 Ok\r\n", "END": b"250 2.0.0 Queued\r\n"}
+    mx = Mx({verb: [orderly[verb]] * 20 + [said]})
+    async with ScriptedMx(mx) as server:
+        settings = config(tmp_path, port=server.port, nameserver=nameserver, delivery=NOT_NOW)
+        async with outfit(settings) as relay:
+            for number in range(21):
+                await relay.submit(f"{number}@dest.example")
+            name = said.decode().split()[1]
+            await until(lambda: any(name in change for change in changes(relay)), what="it is told off")
+            (site,) = relay.shard.couriers.sites.values()
+            lowered = [change for change in site.governor.allowance.changes if name in change.cause]
+            assert [(change.what, change.is_lowering) for change in lowered] == [("connections", True)]
+            assert site.governor.allowance.per_second == 0.0

@@ -47,8 +47,11 @@ def rule(**changes: object) -> dict[str, Any]:
         pytest.param(rule(codes="550"), '"codes" must be a list of reply codes', id="codes that are no list"),
         pytest.param(rule(why=3), '"why" must be a text', id="a number for a text"),
         pytest.param(rule(suspend="soon"), "\"suspend\" is 'soon'; write a time such as", id="no time"),
-        pytest.param(rule(slow="yes"), '"slow" must be true or false', id="a text for yes"),
-        pytest.param(rule(slow=True, blame="content"), "says nothing about the site", id="a content that slows a site"),
+        pytest.param(rule(slow=True), '"slow" is True; write "connections"', id="no word of what is to be less"),
+        pytest.param(rule(slow="rate"), '"slow" is \'rate\'; write "connections"', id="another word for it"),
+        pytest.param(
+            rule(slow="connections", blame="content"), "says nothing about the site", id="a content that slows a site"
+        ),
         pytest.param(
             rule(suspend="2h", blame="recipient"), "says nothing about the site", id="a recipient that suspends a site"
         ),
