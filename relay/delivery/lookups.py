@@ -43,6 +43,7 @@ class Lookups:
             asking.append(job)
             return
         self._unasked.setdefault(job.sharer, OrderedDict()).setdefault(key, []).append(job)
+        self._order.wait(job.sharer)
         self._ask()
 
     def waiting(self) -> Iterable[list[Job]]:
@@ -55,6 +56,7 @@ class Lookups:
         """What is being asked for them is still answered, to nobody or to who comes meanwhile."""
         taken = [job for jobs in self.waiting() for job in jobs]
         self._unasked.clear()
+        self._order.clear()
         for jobs in self._asking.values():
             jobs.clear()
         return taken
@@ -74,7 +76,7 @@ class Lookups:
             task.add_done_callback(self._asked_one)
 
     def _next(self) -> LookupKey:
-        sharer = self._order.first(self._unasked)
+        sharer = self._order.first()
         self._order.reach(self._order.place(sharer))
         return next(iter(self._unasked[sharer]))
 
@@ -85,6 +87,7 @@ class Lookups:
             taken += keys.pop(key, [])
             if not keys:
                 del self._unasked[sharer]
+                self._order.leave(sharer)
         return taken
 
     def _asked_one(self, task: asyncio.Task[None]) -> None:

@@ -233,6 +233,7 @@ class Site:
 
     def add(self, job: Job) -> None:
         self._jobs.setdefault(job.sharer, deque()).append(job)
+        self._order.wait(job.sharer)
         self._waiting += 1
 
     def put_back(self, job: Job) -> None:
@@ -243,16 +244,18 @@ class Site:
     def put_rest(self, job: Job) -> None:
         """What did not go into one transaction is its sharer's next."""
         self._jobs.setdefault(job.sharer, deque()).appendleft(job)
+        self._order.wait(job.sharer)
         self._waiting += 1
 
     def next(self) -> Job | None:
         if not self._jobs:
             return None
-        sharer = self._order.first(self._jobs)
+        sharer = self._order.first()
         jobs = self._jobs[sharer]
         job = jobs.popleft()
         if not jobs:
             del self._jobs[sharer]
+            self._order.leave(sharer)
         self._order.reach(self._order.place(sharer))
         self._waiting -= 1
         return job
@@ -271,5 +274,6 @@ class Site:
         """Everything that waits; nothing waits afterwards."""
         jobs = [job for its in self._jobs.values() for job in its]
         self._jobs.clear()
+        self._order.clear()
         self._waiting = 0
         return jobs

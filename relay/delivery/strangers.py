@@ -41,6 +41,7 @@ class Strangers:
             return True
         site.waits_for_limit = True
         self._waiting.setdefault(sharer, OrderedDict())[site] = None
+        self._order.wait(sharer)
         self._set_timer(not_before=now)
         return False
 
@@ -53,6 +54,7 @@ class Strangers:
     def stop(self) -> None:
         """None is dialled any more."""
         self._waiting.clear()
+        self._order.clear()
         self._resumed = None
 
     def _set_timer(self, *, not_before: float = 0.0) -> None:
@@ -71,10 +73,11 @@ class Strangers:
         self._set_timer(not_before=asyncio.get_running_loop().time() + _EACH)
 
     def _next(self) -> Site:
-        sharer = self._order.first(self._waiting)
+        sharer = self._order.first()
         self._order.reach(self._order.place(sharer))
         sites = self._waiting[sharer]
         site, _ = sites.popitem(last=False)
         if not sites:
             del self._waiting[sharer]
+            self._order.leave(sharer)
         return site
