@@ -72,6 +72,7 @@ def _facts(facts: SourceFacts) -> Iterator[tuple[str, object]]:
     yield "warm-up", _schedule_words(facts.schedule)
     yield "connections", value["connections"]
     yield "rests at", ", ".join(value["rests_at"])
+    yield "sends at", ", ".join(f"{site} (no other can send instead)" for site in value["sends_at"])
 
 
 def _state_words(facts: SourceFacts) -> str:

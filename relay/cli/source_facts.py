@@ -59,7 +59,8 @@ class SourceFacts:
             "listed": [{**each, "since": printing.iso(each["since"])} for each in self.listings],
             "warm_up": self.schedule or None,
             "connections": sum(each["connections"] for each in self.told),
-            "rests_at": sorted({site for each in self.told for site in each["rests_at"]}),
+            "rests_at": sorted(set(_every(self.told, "rests_at"))),
+            "sends_at": sorted(set(_every(self.told, "sends_at"))),
         }
 
 
@@ -125,5 +126,5 @@ def _schedule(here: Invocation, source: "Source") -> dict[str, Any]:
     }
 
 
-def _every(told: Iterable[dict[str, Any]], key: str) -> Iterable[dict[str, Any]]:
+def _every(told: Iterable[dict[str, Any]], key: str) -> Iterable[Any]:
     return (each for answer in told for each in answer[key])

@@ -6,13 +6,15 @@
   and not known as one that cannot be bound. Where there is none it goes on sending. A list is somebody's opinion, which
   some receivers ask for and others do not: what a site makes of our address it says itself, and then the breaker holds
   that site's mail and no other's. To stop all mail because of a list would be worse than what the list is about. A
-  warming address is no replacement either, for most of the mail would wait behind its first days' numbers.
+  warming address is no replacement either, for most of the mail would wait behind its first days' numbers. Whether a
+  replacement can send to a site is that site's to tell: the rest names those that may, and holds where one can.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
 from relay.config.sources import Source
 from relay.delivery.blocklists import Listing
+from relay.delivery.routing import Direct
 from relay.delivery.sources import UNTIL_ORDERED, Rest
 from relay.delivery.warming import WarmUps, day_at
 from relay.registry.suspensions import Suspension
@@ -36,8 +38,10 @@ def rests(
     free = [each for each in able if _is_unstained(str(each.address), listings, warm_ups, now)]
     for each in sources:
         listed = listings(str(each.address))
-        if listed and any(_can_replace(other, each) for other in free):
-            resting.setdefault(str(each.address), Rest(UNTIL_ORDERED, listed_words(str(each.address), listed)))
+        instead = tuple(Direct.of(other) for other in free if listed and _can_replace(other, each))
+        if instead:
+            why = listed_words(str(each.address), listed)
+            resting.setdefault(str(each.address), Rest(UNTIL_ORDERED, why, instead))
     return resting
 
 

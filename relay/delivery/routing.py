@@ -28,6 +28,10 @@ class Direct(Struct, frozen=True, cache_hash=True):
     address: str = ""
     hostname: str = ""
 
+    @classmethod
+    def of(cls, source: Source) -> "Direct":
+        return cls(str(source.address), source.hostname)
+
     def __str__(self) -> str:
         return self.address or "the system's address"
 
@@ -207,10 +211,7 @@ def _pools(sources: Sequence[Source]) -> Mapping[str, Way]:
     members: dict[str, list[Source]] = {}
     for source in sources:
         members.setdefault(source.pool, []).append(source)
-    return {
-        pool: Way.of(*(Direct(str(each.address), each.hostname) for each in of), weights=tuple(e.weight for e in of))
-        for pool, of in members.items()
-    }
+    return {pool: Way.of(*map(Direct.of, of), weights=tuple(e.weight for e in of)) for pool, of in members.items()}
 
 
 def _through(route: Route, named: Mapping[str, Smarthost], simulator_port: int) -> Way:

@@ -5,7 +5,8 @@ left. Then nothing is the message's fault or the site's: mail goes from another 
 and where there is none it waits on disk; no attempt is counted. After 30 s one connection tries again, then at doubling
 intervals up to 15 minutes. Others may order an address to rest, for reasons of their own.
 
-What rests an address at one site alone is that site's: its trouble, its breaker.
+What rests an address at one site alone is that site's: its trouble, its breaker. At which sites one rests that others
+are to replace, `delivery.trouble` knows.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
-from relay.delivery.routing import Way
+from relay.delivery.routing import Direct, Way
 from relay.log import Log
 
 FIRST = 30.0
@@ -24,10 +25,13 @@ UNTIL_ORDERED = 253_370_764_800.0  # 9999-01-01, for what has no end of its own
 
 
 class Rest(Struct, frozen=True):
-    """until: POSIX seconds that never jump. why: in words that name the address."""
+    """until: POSIX seconds that never jump. why: in words that name the address. instead: where there are any, it rests
+    only at sites to which one of these can send.
+    """
 
     until: float
     why: str
+    instead: tuple[Direct, ...] = ()
 
     @property
     def ends_at(self) -> float:

@@ -15,7 +15,7 @@ two of one family hear nothing at all from a site, the others of it leave the si
 is down is not dialled once more for each address that we have.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
 from relay.delivery.breaker import OUR_ADDRESS, PROBE_WITHIN, Report, Scope
 from relay.delivery.dialler import Unreached
@@ -28,7 +28,7 @@ from relay.delivery.settling import Settling
 from relay.delivery.shares import Elsewhere, has_another, others
 from relay.delivery.site import Job, Line, Site
 from relay.delivery.sites import SOURCES_TRIED, Sites
-from relay.delivery.sources import Sources
+from relay.delivery.sources import Rest, Sources
 from relay.delivery.window import Window
 from relay.mail.reply import Reply
 from relay.mail.retry import asked_wait
@@ -65,15 +65,16 @@ class Trouble:
         self._elsewhere = elsewhere
         self._steady = steady
 
-    def resumes_at(self, hop: Hop, name: str) -> float:
+    def resumes_at(self, hop: Hop, name: str, *, passed: Collection[Hop] = ()) -> float:
         """When mail can go by it again, 0.0 for now, as far as is known. One that is being probed may at any moment.
-        name: of the site that direct mail goes to; a smarthost is its own.
+        name: of the site that direct mail goes to; a smarthost is its own. passed: as for `rest_at`.
         """
         now = self._steady()
         name = hop.site if isinstance(hop, Smarthost) else name
         if self._sites.is_suspended(name, hop):
             return now + LOOK_AGAIN
-        rests_until = max(self._sources.resumes_at(hop.source), self._sites.down_until(name, hop, now=now))
+        rest = self.rest_at(name, hop.source, passed=passed)
+        rests_until = max(_end(rest), self._sites.down_until(name, hop, now=now))
         site = self._sites.by_key.get((name, hop))
         if site is None:
             return rests_until
@@ -84,6 +85,14 @@ class Trouble:
         until = max(site.governor.retry_at, site.breakers.waits_until(now=now), rests_until)
         return until if until > now else 0.0
 
+    def rest_at(self, name: str, source: str, *, passed: Collection[Hop] = ()) -> Rest | None:
+        """What keeps one of our addresses from sending to a site. passed: hops that cannot send instead."""
+        rest = self._sources.resting(source)
+        if rest is None or not rest.instead:
+            return rest
+        able = any(each not in passed and not self.resumes_at(each, name) for each in rest.instead)
+        return rest if able else None
+
     def shuts_out(self, site: Site) -> bool:
         """By itself it takes no mail now, but for a probe."""
         return site.governor.in_trouble or self.tried_at(site) > self._steady()
@@ -91,7 +100,7 @@ class Trouble:
     def tried_at(self, site: Site) -> float:
         """When mail goes there again from this address, in the past for now."""
         down_until = self._sites.down_until(site.name, site.hop, now=self._steady())
-        return max(site.governor.retry_at, self._sources.resumes_at(site.source), down_until)
+        return max(site.governor.retry_at, _end(self.rest_at(site.name, site.source)), down_until)
 
     @property
     def waiting_for_warm_ups(self) -> int:
@@ -113,7 +122,7 @@ class Trouble:
         if site.suspension is not None:
             self._window.take_urge(job.domain)  # to try it now is no way round what an operator ordered
             return True
-        if self._sources.resting(site.source):
+        if self.rest_at(site.name, site.source, passed=job.passed):
             self._window.take_urge(job.domain)
             return True
         if self.tried_at(site) <= self._steady() or site.couriers:
@@ -199,8 +208,9 @@ class Trouble:
 
     def has_one_ready(self, job: Job, site: Site) -> bool:
         """Another hop of its way that can carry it now, and that this attempt has not come to."""
-        left = (each for each in others(job, site.hop) if each not in job.passed)
-        return any(not self.resumes_at(each, site.name) for each in left)
+        passed = {*job.passed, site.hop}
+        left = [each for each in others(job, site.hop) if each not in passed]
+        return any(not self.resumes_at(each, site.name, passed=passed) for each in left)
 
     async def unreached(self, site: Site, job: Job, outcome: Unreached, *, epoch: int) -> None:
         """No host gave a session. Where one did and it broke, the job is put off alone: what breaks one message's
@@ -305,7 +315,7 @@ class Trouble:
 
     def turn_away_resting(self) -> list[Site]:
         """The sites of those of our addresses that rest: what waits there goes by others of their pool."""
-        resting = [site for site in self._sites.by_key.values() if site.source and self._sources.resting(site.source)]
+        resting = [each for each in self._sites.by_key.values() if each.source and self.rest_at(each.name, each.source)]
         for site in resting:
             self.turn_away(site)
         return resting
@@ -320,7 +330,7 @@ class Trouble:
                 self._settling.unreached(job, why, Where(detour=job.detour), site=site.name)
 
     def _why(self, site: Site) -> str:
-        rest = self._sources.resting(site.source)
+        rest = self.rest_at(site.name, site.source)
         if site.suspension is not None:
             return f"{site.place} is suspended by {site.suspension.by}"
         return rest.why if rest is not None else site.last_error
@@ -334,6 +344,10 @@ class Trouble:
             until = min([tried_at, *self._others_resume(job, site)])
             if until:
                 self._window.park(job.domain, job.way, site=site.name, hop=site.hop, until=until)
+
+
+def _end(rest: Rest | None) -> float:
+    return rest.until if rest is not None else 0.0
 
 
 def _via(site: Site) -> Via:

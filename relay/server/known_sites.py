@@ -78,10 +78,11 @@ class KnownSites:
     def activity(self, site: Site) -> dict[str, Any]:
         """What goes on at a site. waiting: jobs in memory. limit: connections that its governor allows this worker now.
         in_trouble: it takes no mail by itself, but for a probe. out_of_quota: only because we may send no more there;
-        waits_for_warm_up: for the sake of our address's warm-up. resting: why our address sends nowhere.
+        waits_for_warm_up: for the sake of our address's warm-up. resting: why our address sends nothing there.
         next_probe_at: 0 where somebody has to end that.
         """
-        trouble, rest = self._shard.couriers.trouble, self._shard.sources.resting(site.source)
+        trouble = self._shard.couriers.trouble
+        rest = trouble.rest_at(site.name, site.source)
         is_shut = trouble.shuts_out(site)
         probe_at = trouble.tried_at(site) if is_shut and (rest is None or rest.ends_at) else 0.0
         is_out_of_quota = rest is None and site.is_out_of_quota(self._shard.steady())

@@ -22,9 +22,10 @@ async def known_sources(shard: Shard) -> dict[str, Any]:
 async def _told(shard: Shard, hop: Direct) -> dict[str, Any]:
     """rests: why it sends nowhere, until when (0 for until somebody ends it). ordered: by an operator. listings: the
     blocklists that have it, which need not make it rest. warm_up: with each provider that got mail from it lately.
-    connections: open ones. rests_at: the sites that take no mail from it now.
+    connections: open ones. rests_at: the sites that take no mail from it now. sends_at: those that take it although it
+    rests, for there no other can send instead.
     """
-    address, known = hop.address, shard.our_addresses
+    address, known, trouble = hop.address, shard.our_addresses, shard.couriers.trouble
     rest = shard.sources.resting(address)
     sites = [site for site in shard.couriers.sites.values() if site.hop == hop]
     return {
@@ -36,6 +37,7 @@ async def _told(shard: Shard, hop: Direct) -> dict[str, Any]:
         ],
         "warm_up": [_progress(each) for each in await known.progress(address)],
         "connections": sum(site.couriers + len(site.idle) for site in sites),
+        "sends_at": [site.name for site in sites if rest is not None and trouble.rest_at(site.name, address) is None],
         "rests_at": [site.name for site in sites if rest is None and _takes_nothing(shard, site)],
     }
 

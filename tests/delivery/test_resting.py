@@ -7,6 +7,7 @@ import pytest
 from relay.config.sources import Source, WarmUp
 from relay.delivery.blocklists import Listing
 from relay.delivery.resting import rests
+from relay.delivery.routing import Direct
 from relay.delivery.sources import UNTIL_ORDERED, Rest
 from relay.delivery.warming import WarmUps
 from relay.registry.suspensions import Suspension, from_source
@@ -53,7 +54,8 @@ def test_an_order_holds_until_its_time_is_over_or_it_is_resumed() -> None:
 
 def test_a_listed_address_goes_on_where_the_other_cannot_be_bound() -> None:
     assert resting(source(ONE), source(TWO), listed=(ONE,), failing=(TWO,)) == {}
-    assert resting(source(ONE), source(TWO), listed=(ONE,)) == {ONE: Rest(UNTIL_ORDERED, LISTED)}
+    found = resting(source(ONE), source(TWO), listed=(ONE,))
+    assert found == {ONE: Rest(UNTIL_ORDERED, LISTED, (Direct(TWO, "mx.relay.example"),))}
 
 
 def test_an_address_sends_nothing_before_its_warm_up_begins() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from relay.mail.event import Kind
 from relay.spool import Selection
 from tests.delivery.outfit import Outfit, config, outfit
+from tests.delivery.test_sources import LISTED as BLOCKED
 from tests.delivery.test_sources import NOT_NOW, NOT_OURS, Clock, Front, deliver, numbered, source, until_on_disk
-from tests.peers.mx import ScriptedMx, until
+from tests.peers.mx import Mx, Peer, ScriptedMx, until
 
 LISTED = {"blocklist": [{"zone": "list.example"}]}  # has 127.0.0.2, the address that every list has for tests
 
@@ -99,6 +100,60 @@ async def test_a_listed_address_sends_while_what_should_replace_it_cannot_be_bou
         await relay.submit("x@dest.example")
         await until(lambda: relay.shard.sources.fails(NOT_OURS), what="it is found that it cannot be bound")
         relay.look_at_our_addresses()
+        assert (await relay.until("x@dest.example", Kind.DELIVERED)).attempt == 1
+        assert front.taken() == {"2": 1}
+
+
+class Blocking(Mx):
+    """Refuses this address all mail for dest.example, until it is told `to_stop`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to_stop = False
+
+    async def _answer(self, peer: Peer, verb: str, default: bytes) -> int:
+        is_refused = verb == "RCPT" and b"@dest.example" in self.sessions[-1].commands[-1] and not self.to_stop
+        return await super()._answer(peer, verb, BLOCKED if is_refused else default)
+
+
+async def test_a_listed_address_sends_to_a_site_that_blocks_what_should_replace_it(
+    nameserver: str, tmp_path: Path
+) -> None:
+    front, blocking = Front(), Blocking()
+    front.mx["127.0.0.3"] = blocking
+    async with sending(tmp_path, nameserver, front, source(2), source(3), **LISTED) as (relay, clock):
+        await relay.blocklists.look()
+        relay.look_at_our_addresses()
+        await relay.submit("x@dest.example")
+        assert (await relay.until("x@dest.example", Kind.DELIVERED)).attempt == 1  # the one that found out, too
+        await deliver(relay, *numbered(3, "dest.example"), *numbered(3, "implicit.example"))
+        assert front.taken() == {"2": 4, "3": 3}  # elsewhere it rests
+        clock.seconds += 20 * 60.0
+        blocking.to_stop = True
+        await deliver(relay, *numbered(3, "dest.example", name="s"))
+        assert front.taken() == {"2": 4, "3": 6}  # the breaker has closed
+
+
+async def test_a_listed_address_sends_to_a_site_at_which_what_should_replace_it_is_suspended(
+    nameserver: str, tmp_path: Path
+) -> None:
+    front = Front()
+    async with sending(tmp_path, nameserver, front, source(2), source(3), **LISTED) as (relay, _):
+        await relay.blocklists.look()
+        relay.look_at_our_addresses()
+        relay.suspend("mx.dest.example from 127.0.0.3")
+        await deliver(relay, *numbered(3, "dest.example"), *numbered(3, "implicit.example"))
+        assert front.taken() == {"2": 3, "3": 3}
+
+
+async def test_a_listed_address_sends_what_waits_at_the_moment_that_the_other_cannot_be_bound(
+    nameserver: str, tmp_path: Path
+) -> None:
+    front = Front()
+    async with sending(tmp_path, nameserver, front, source(2), source(NOT_OURS), **LISTED) as (relay, _):
+        await relay.blocklists.look()
+        relay.look_at_our_addresses()
+        await relay.submit("x@dest.example")
         assert (await relay.until("x@dest.example", Kind.DELIVERED)).attempt == 1
         assert front.taken() == {"2": 1}
 
