@@ -3,7 +3,8 @@
 Read from the site log, which needs no server; one that runs knows the site of a domain or an MX host.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from relay.cli import invocation, options, printing, site_facts
 from relay.errors import NotFound, SpoolError, Unavailable
 
 if TYPE_CHECKING:
-    from relay.journal.site_log import SiteEvent
+    from relay.journal.site_log import SiteEvent, SiteLog
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A site's name, a recipient domain, or an MX host.")]
 
@@ -37,7 +38,7 @@ def show_log(
 
 def show(events: Sequence["SiteEvent"], *, empty: str) -> None:
     source = ("source",) if any(each.source for each in events) else ()
-    rows = ((printing.when(each.at), *((each.source,) if source else ()), each.what, _words(each)) for each in events)
+    rows = ((printing.when(each.at), *((each.source,) if source else ()), each.what, words(each)) for each in events)
     printing.table(("when", *source, "what", "why"), rows, empty=empty)
 
 
@@ -58,19 +59,30 @@ def read(
     """Raises SpoolError."""
     from relay.journal import site_log
 
-    try:
+    with reading():
         return site_log.read(here.spool, names, since=since, limit=limit)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raises SpoolError."""
+    try:
+        yield
     except OSError as error:
         raise SpoolError(f"the site log cannot be read: {error}", remedy="Run the command as root.") from error
 
 
 def note(here: invocation.Invocation, place: str, what: str, detail: str) -> None:
     """An operator's order."""
-    from relay.journal.site_log import SiteLog
     from relay.mail.site import place_parts
 
-    log = SiteLog(here.spool, now=here.now, incomplete=lambda why: printing.note(f"Not in the site log: {why}"))
-    log.note(*place_parts(place), what, detail)
+    to_write(here).note(*place_parts(place), what, detail)
+
+
+def to_write(here: invocation.Invocation) -> "SiteLog":
+    from relay.journal.site_log import SiteLog
+
+    return SiteLog(here.spool, now=here.now, incomplete=lambda why: printing.note(f"Not in the site log: {why}"))
 
 
 def _names(here: invocation.Invocation, name: str) -> set[str]:
@@ -89,6 +101,6 @@ def names_of(sites: Sequence[site_facts.SiteFacts]) -> set[str]:
     return {site.name for site in sites} | {site.counted_as for site in sites if site.counted_as} | providers
 
 
-def _words(event: "SiteEvent") -> str:
+def words(event: "SiteEvent") -> str:
     more = f" ({printing.count(event.left_out, 'event')} before it left out)" if event.left_out else ""
     return event.detail + more

@@ -3,18 +3,17 @@ has come.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from relay.cli import invocation, options, printing, source_facts, source_orders
+from relay.cli import invocation, options, printing, source_facts, source_log, source_orders
 from relay.cli.source_facts import SourceFacts
 
 _NAMED = 3  # sites that take nothing from an address, told by name
+_LAST_EVENTS = 10
 
-app = typer.Typer(help="Our sending addresses: pools, shares, warm-up; rest, resume.", no_args_is_help=True)
-
-Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="As [[source]] of relay.toml has it.")]
+app = typer.Typer(help="Our sending addresses: pools, shares, warm-up; rest, resume, log.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -29,22 +28,29 @@ def list_sources(context: typer.Context, as_json: options.Json = False) -> None:
 
 
 @app.command()
-def show(context: typer.Context, address: Address, as_json: options.Json = False) -> None:
-    """One address: what keeps it from sending, who lists it, and its warm-up with each provider."""
-    facts = source_facts.meant(invocation.of(context), address)
+def show(context: typer.Context, address: source_log.Address, as_json: options.Json = False) -> None:
+    """One address: what keeps it from sending and has kept it, who lists it, and its warm-up with each provider."""
+    here = invocation.of(context)
+    facts = source_facts.meant(here, address)
+    events = source_log.read(here, facts.address, limit=_LAST_EVENTS)
     if as_json:
         blocklists = {zone: why or None for zone, why in facts.blocklists.items()}
-        printing.as_json(facts.as_value() | {"providers": facts.progress, "blocklists": blocklists})
+        log = {"log": list(map(source_log.as_value, events))}
+        printing.as_json(facts.as_value() | {"providers": facts.progress, "blocklists": blocklists} | log)
         return
     printing.facts(_facts(facts))
     if facts.progress:
         printing.line()
         columns = ("provider", "day", "used in 24 hours", "in an hour", "setbacks")
         printing.table(columns, map(_provider_row, facts.progress), empty="")
+    if events:
+        printing.line()
+        source_log.show(events, empty="")
 
 
 for order in (source_orders.rest, source_orders.resume):
     app.command()(order)
+app.command("log")(source_log.show_log)
 
 
 def _row(facts: SourceFacts) -> tuple[object, ...]:

@@ -75,17 +75,23 @@ def every(here: Invocation) -> list[SourceFacts]:
 
 def meant(here: Invocation, address: str) -> SourceFacts:
     """Raises NotFound."""
+    wanted = named(here, address)
+    return next(each for each in every(here) if each.address == wanted)
+
+
+def named(here: Invocation, address: str) -> str:
+    """The address as it is written everywhere. Raises NotFound for what is no [[source]]."""
     import ipaddress
 
+    known = [str(each.address) for each in here.config.source]
     try:
-        wanted = ipaddress.ip_address(address.strip("[]"))
+        wanted = str(ipaddress.ip_address(address.strip("[]")))
     except ValueError:
-        wanted = None
-    found = [each for each in every(here) if each.source.address == wanted]
-    if not found:
-        known = ", ".join(str(each.address) for each in here.config.source) or "none"
-        raise NotFound(f'"{address}" is no [[source]] of relay.toml', remedy=f"Those there are: {known}.")
-    return found[0]
+        wanted = ""
+    if wanted not in known:
+        among = ", ".join(known) or "none"
+        raise NotFound(f'"{address}" is no [[source]] of relay.toml', remedy=f"Those there are: {among}.")
+    return wanted
 
 
 def orders(here: Invocation, address: str) -> list[dict[str, Any] | None]:

@@ -10,20 +10,19 @@ from typing import Annotated, Any
 
 import typer
 
-from relay.cli import invocation, options, printing, source_facts
+from relay.cli import invocation, options, printing, source_facts, source_log
 from relay.errors import NotFound
 
 IN_FORCE_WITHIN = 5.0  # seconds; the workers look four times a second
 _LOOK_EVERY = 0.05
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="As [[source]] of relay.toml has it.")]
 Order = dict[str, Any] | None
 
 
 def rest(
     context: typer.Context,
     *,
-    address: Address,
+    address: source_log.Address,
     length: Annotated[str, typer.Option("--for", metavar="DURATION", help='"2h"; default: until resumed.')] = "",
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for whoever asks.")] = "",
     as_json: options.Json = False,
@@ -40,6 +39,8 @@ def rest(
         async with here.registry() as registry:
             orders = [(from_source(facts.address), ())]
             await registry.suspend_sites(orders, until=until, by=here.operator, reason=reason)
+            order = registry.snapshot().resting(now=here.now())[facts.address]
+        source_log.note(here, facts.address, "put to rest", order.words)
 
     invocation.run(work())
     told = _wait(here, facts.address, lambda order: _is_in_force(order, until=until) or 0 < until <= here.now())
@@ -56,7 +57,7 @@ def _is_in_force(order: Order, *, until: float) -> bool:
     return order is not None and order["until"] == until
 
 
-def resume(context: typer.Context, *, address: Address, as_json: options.Json = False) -> None:
+def resume(context: typer.Context, *, address: source_log.Address, as_json: options.Json = False) -> None:
     """Send from it again."""
     from relay.registry.suspensions import from_source
 
@@ -67,7 +68,8 @@ def resume(context: typer.Context, *, address: Address, as_json: options.Json = 
         async with here.registry() as registry:
             return await registry.resume_sites([from_source(wanted)], by=here.operator)
 
-    invocation.run(work())
+    if invocation.run(work()):
+        source_log.note(here, wanted, "resumed", f"by {here.operator}")
     told = _wait(here, wanted, lambda order: order is None)
     if as_json:
         printing.as_json({"address": wanted, "in_force": told})

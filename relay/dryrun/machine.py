@@ -199,6 +199,7 @@ def _addresses(
         limits=limits,
         plan=lambda: plan,
         snapshot=suspensions.snapshot,
+        note=lambda *_: None,
         log=log,
         now=now,
         steady=now,

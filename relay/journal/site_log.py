@@ -1,9 +1,10 @@
-"""journal.site_log: what happened at receiving sites, of no recipient: one line of JSON for each, a file for each day.
+"""journal.site_log: what happened at receiving sites and to our addresses, of no recipient: a line of JSON for each.
 
-Limits that were lowered and raised again, breakers, suspensions and setbacks, each with its cause and number, written
-by whoever changes it: the server, or a command. A line is one write to the end of the day's file (`O_APPEND`), so
-processes need no lock for it, and a killed one has lost nothing. A machine that crashes may lose the last half minute:
-nothing waits for the disk here, for the supervisor serves all workers, and no mail depends on it.
+Limits that were lowered and raised again, breakers, suspensions, setbacks, and when one of our addresses rested, each
+with its cause and number, written by whoever changes it: the server, or a command. There is a file for each day, and a
+line is one write to its end (`O_APPEND`), so processes need no lock for it, and a killed one has lost nothing. A
+machine that crashes may lose the last half minute: nothing waits for the disk here, for the supervisor serves all
+workers, and no mail depends on it.
 
 A process writes no more than 50 lines a second; it tells its log when that begins, and the next line how many were left
 out. A line that cannot be written is left out in the same way. Whoever reads passes over a line that is cut.
@@ -20,12 +21,14 @@ from msgspec import Struct
 DIRECTORY = "site-log"
 MOST_A_SECOND = 50
 _SUFFIX = ".jsonl"
+_OF_LIMITS = ("slowed", "sped up")
 
 
 class SiteEvent(Struct, frozen=True, omit_defaults=True):
-    """at: POSIX seconds. site: its name, or the provider's. source: our address, "" for the system's choice, or all.
-    what: "slowed", "sped up", "breaker tripped", "breaker closed", "suspended", "resumed" or "set back". detail: cause
-    and numbers, in words. left_out: events before it that are not here.
+    """at: POSIX seconds. site: its name, or the provider's; "" where our address rests at all. source: our address, ""
+    for the system's choice, or all. what: "slowed", "sped up", "breaker tripped", "breaker closed", "suspended",
+    "resumed" or "set back"; of an address at all sites "put to rest" and "resumed", by somebody, or "rests" and "rests
+    no longer". detail: cause and numbers, in words. left_out: events before it that are not here.
     """
 
     at: float
@@ -92,12 +95,21 @@ class SiteLog:
 
 def read(spool: Path, names: Collection[str], *, since: float = 0.0, limit: int) -> list[SiteEvent]:
     """The last so many at the sites or providers of these names, in order. Raises OSError."""
+    return _last(spool, lambda each: each.site in names, since=since, limit=limit)
+
+
+def read_of(spool: Path, source: str, *, since: float = 0.0, limit: int) -> list[SiteEvent]:
+    """The last so many that kept one of our addresses from sending, or no longer, in order. Raises OSError."""
+    return _last(spool, lambda each: each.source == source and each.what not in _OF_LIMITS, since=since, limit=limit)
+
+
+def _last(spool: Path, is_wanted: Callable[[SiteEvent], bool], *, since: float, limit: int) -> list[SiteEvent]:
     found: list[SiteEvent] = []
     directory = spool / DIRECTORY
     for day in reversed(days(directory)):
         if len(found) >= limit or (since and day < day_of(since)):
             break
-        events = [each for each in _read(directory / f"{day.isoformat()}{_SUFFIX}") if each.site in names]
+        events = [each for each in _read(directory / f"{day.isoformat()}{_SUFFIX}") if is_wanted(each)]
         found = [*events, *found]
     return [each for each in found if each.at >= since][-limit:]
 

@@ -122,6 +122,7 @@ class Building:
             limits=board,
             plan=lambda: current.plan,
             snapshot=stores.registry.snapshot,
+            note=self._note_source if place.slot == 0 else _the_first_notes,
             log=log,
             now=now,
             steady=self._steady,
@@ -201,6 +202,9 @@ class Building:
         if news:
             self._site_log.note(*place_parts(suspension.site), "suspended", suspension.words)
 
+    def _note_source(self, address: str, what: str, why: str) -> None:
+        self._site_log.note("", address, what, why)
+
     async def _note_setback(self, setback: Setback) -> None:
         """Raises SpoolError."""
         if await self._stores.registry.note_setback(setback):
@@ -247,6 +251,10 @@ class Building:
 def share_of(config: Config, *, workers: int, shards: int) -> int:
     """The connections out that one shard of a worker may have, so that the machine's limit holds for all together."""
     return max(1, config.delivery.connections // workers // shards)
+
+
+def _the_first_notes(_address: str, _what: str, _why: str) -> None:
+    """The first worker, for all."""
 
 
 async def ready_simulator(simulator: Simulator, current: Current) -> None:

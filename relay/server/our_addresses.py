@@ -2,10 +2,13 @@
 
 An operator's order is in the registry, a list's word in memory, a day begins at midnight UTC: none of them tells the
 delivery, so a worker looks four times a second whether anything is another than it was, and then tells its shards.
+
+The first worker notes in the site log when an address begins to rest and when that is over, for all of them: each looks
+up for itself, and would say the same. What an operator orders the command has noted, with its end.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Protocol
 
@@ -25,6 +28,7 @@ from relay.registry.snapshot import Snapshot
 from relay.registry.suspensions import Suspension
 from relay.server.plan import Plan
 
+Note = Callable[[str, str, str], None]
 Standing = tuple[date, Sequence[Setback]]  # what warm-ups go by
 
 
@@ -48,7 +52,9 @@ class Progress(Struct, frozen=True):
 
 
 class OurAddresses:
-    """One worker's. limits: who counts for the machine. now: POSIX seconds. steady: such as never jump."""
+    """One worker's. limits: who counts for the machine. note: in the site log: the address, what, and why. now: POSIX
+    seconds. steady: such as never jump.
+    """
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class OurAddresses:
         limits: SiteLimits,
         plan: Callable[[], Plan],
         snapshot: Callable[[], Snapshot],
+        note: Note,
         log: Log,
         now: Callable[[], float],
         steady: Callable[[], float],
@@ -69,10 +76,12 @@ class OurAddresses:
         self._limits = limits
         self._plan = plan
         self._snapshot = snapshot
+        self._note = note
         self._log = log
         self._now = now
         self._steady = steady
         self._resting: Mapping[str, Rest] = {}
+        self._ordered: Collection[str] = ()
         self._standing: Standing | None = None
         self._used: dict[str, float] = {}
 
@@ -151,10 +160,12 @@ class OurAddresses:
         plan, now = self._plan(), self._now()
         if not (plan.config.source or self._resting):
             return False
-        before = self._resting
+        before, ordered_before = self._resting, self._ordered
+        orders = self._snapshot().resting(now=now)
+        self._ordered = orders.keys()
         self._resting = rests(
             plan.config.source,
-            orders=self._snapshot().resting(now=now),
+            orders=orders,
             listings=self.blocklists.of,
             warm_ups=plan.warm_ups,
             fails=self._sources.fails,
@@ -164,6 +175,7 @@ class OurAddresses:
             return False
         self._sources.order({each: self._steadily(rest, now) for each, rest in self._resting.items()})
         self._log_changes(before)
+        self._note_changes({each: rest for each, rest in before.items() if each not in ordered_before})
         return True
 
     def _steadily(self, rest: Rest, now: float) -> Rest:
@@ -176,6 +188,17 @@ class OurAddresses:
                 self._log.info("source rests", source=address, until=rest.ends_at, reason=rest.why)
         for address in before.keys() - self._resting.keys():
             self._log.info("source rests no longer", source=address)
+
+    def _note_changes(self, before: Mapping[str, Rest]) -> None:
+        """before: without what was ordered."""
+        resting = {address: rest for address, rest in self._resting.items() if address not in self._ordered}
+        for address, rest in resting.items():
+            if address not in before or before[address].why != rest.why:
+                self._note(address, "rests", rest.why)
+        for address in before.keys() - self._resting.keys():
+            listings = self.blocklists.of(address)
+            still = f"{listed_words(address, listings)}, and no other can send instead" if listings else ""
+            self._note(address, "rests no longer", still or f"it is over that {before[address].why}")
 
     def _have_warm_ups_moved(self) -> bool:
         """A day has begun, or another worker has met a setback. What relay.toml says is told by a reload."""

@@ -215,6 +215,7 @@ async def outfit(
                 limits=limits,
                 plan=lambda: current.plan,
                 snapshot=lambda: registered.snapshot,
+                note=lambda *_: None,
                 log=log,
                 now=now,
                 steady=steady or now,

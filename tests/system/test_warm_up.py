@@ -157,6 +157,30 @@ def test_an_address_is_put_to_rest_and_resumed_whether_a_server_runs_or_not(rela
         assert f"{TWO} was put to rest" in text(server, "source", "show", TWO)
         assert told(server, "source", "resume", TWO)["in_force"]
         assert server.command("source", "resume", TWO).returncode != 0
+        first, second = told(server, "source", "log", ONE)
+        assert (first["what"], first["site"], second["what"]) == ("put to rest", None, "resumed")
+        assert f"until {rested['until'][:10]}" in first["detail"]
+        assert first["detail"].endswith(": new cable")
+        assert told(server, "source", "show", ONE)["log"] == [first, second]
+        assert "new cable" in text(server, "source", "show", ONE)
+        assert [each["what"] for each in told(server, "source", "log", TWO)] == ["put to rest", "resumed"]
+
+
+def test_what_a_site_refuses_an_address_is_in_the_log_of_the_address(relay: Make) -> None:
+    mx = Counting()
+    mx.answer("RCPT", [b"550 5.7.1 Unfortunately, messages from [192.0.2.10] weren't sent. (S3150)\r\n"])
+    with running(relay, mx, source(ONE), source(TWO, weight=0)) as (server, login):
+        server.event(Kind.DELIVERED, message=server.send(login, "x@postfix.test"))
+        server.logged("breaker tripped")
+        (event,) = told(server, "source", "log", ONE)
+        assert (event["site"], event["what"], "(S3150)" in event["detail"]) == (
+            "mx.postfix.test",
+            "breaker tripped",
+            True,
+        )
+        assert "for a probe: 550 5.7.1" in text(server, "source", "show", ONE)
+        assert told(server, "source", "log", TWO) == []
+        assert f"Nothing is known to have kept {TWO} from sending" in text(server, "source", "log", TWO)
 
 
 def test_queue_why_says_that_an_operator_put_the_only_address_to_rest(relay: Make) -> None:
@@ -194,7 +218,14 @@ def test_a_listed_address_rests_and_is_told_of(relay: Make, workers: int) -> Non
         assert server.metric("relay_blocklist_answers", 'blocklist="broken.test"') == 0.0
         assert server.metric("relay_blocklist_answers", 'blocklist="list.test"') == 1.0
         assert server.log("source listed")[0]["codes"] == ["127.0.0.3"]
+        (event,) = told(server, "source", "log", ONE)  # one worker tells it
+        assert (event["what"], event["detail"]) == ("rests", shown["reason"])
         assert any("broken.test" in each for each in told(server, "status")["our_addresses"])
+        server.configure(source=[source(ONE), source(TWO)], blocklist=[])
+        server.signal(signal.SIGHUP)
+        eventually(lambda: len(told(server, "source", "log", ONE)) == 2, what="it rests no longer")
+        event = told(server, "source", "log", ONE)[-1]
+        assert (event["what"], event["detail"]) == ("rests no longer", f"it is over that {shown['reason']}")
 
 
 @WORKERS
