@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
 
 from relay.config.lines import KeyPath
 from relay.config.models import SMARTHOST_NAME, Config, MxNumbers, Route, Site, Trusted
@@ -34,6 +35,8 @@ _PRIVATE = tuple(
         "fe80::/10",
     )
 )
+_FIRST_WARM_UP = date(2026, 1, 1)
+_AHEAD = timedelta(days=366)
 _WIDEST = {4: 16, 6: 48}  # prefix lengths of one site
 _HOSTNAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?)*")
 
@@ -43,8 +46,8 @@ def streams(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*BUILT_IN_STREAMS, *config.stream)))
 
 
-def contradictions(config: Config) -> Iterator[Problem]:
-    """All that is wrong with a config whose single values are right."""
+def contradictions(config: Config, *, today: date) -> Iterator[Problem]:
+    """All that is wrong with a config whose single values are right. today: of UTC."""
     yield from _hostnames(config)
     yield from _listeners(config)
     for index, trusted in enumerate(config.submission.trusted):
@@ -52,6 +55,7 @@ def contradictions(config: Config) -> Iterator[Problem]:
     yield from _blocklists(config)
     yield from _smarthosts(config)
     yield from _sources(config)
+    yield from _warm_ups(config, today)
     yield from _routes(config)
     yield from _sites(config)
     yield from _http(config)
@@ -163,11 +167,32 @@ def _sources(config: Config) -> Iterator[Problem]:
         if _cannot_be_a_hosts(source.address):
             text = "no mail can leave from it; write an address that this machine has, of IPv4 or of IPv6"
             yield Problem(("source", index, "address"), text)
+        elif source.address.version == 6 and (source.address.is_link_local or source.address.scope_id):
+            # RFC 4291 2.5.6: no router forwards what comes from there, and nothing is bound without its interface.
+            text = "it is of one link alone, and no mail leaves that; write a global address of this machine"
+            yield Problem(("source", index, "address"), text)
     for pool, index in first.items():
         if not any(source.weight for source in config.source if source.pool == pool):
             text = f'no address of the pool "{pool}" has a share; give one of them a weight of 1 or more'
             yield Problem(("source", index, "weight"), text)
     yield from _pools(config, tuple(first))
+
+
+def _warm_ups(config: Config, today: date) -> Iterator[Problem]:
+    """A day that is none of a warm-up is a slip of the pen: the address would send without a limit, or nothing."""
+    for index, source in enumerate(config.source):
+        if source.warm_up is not None and source.warm_up < _FIRST_WARM_UP:
+            text = (
+                "it is before Relay had warm-ups, so the address would be warm; write the day on which it begins, or"
+                " leave it out for an address that is known already"
+            )
+            yield Problem(("source", index, "warm_up"), text)
+        if source.warm_up is not None and source.warm_up > today + _AHEAD:
+            text = (
+                f"it is more than a year from now ({today}), and the address would send nothing until then; write the"
+                " day on which its warm-up begins"
+            )
+            yield Problem(("source", index, "warm_up"), text)
 
 
 def _cannot_be_a_hosts(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -8,8 +8,10 @@ LoadCredential= (left as it stands when it is not set, so that an operator's com
 """
 
 import os
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,15 +30,15 @@ AnyTable = TypeVar("AnyTable", bound=Table)
 _REMEDY = "relay.toml.example has every key with its default; `relay check` reads the file again."
 
 
-def load(path: Path, *, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read and check relay.toml. Raises ConfigError."""
+def load(path: Path, *, environment: Mapping[str, str] = os.environ, now: Callable[[], float] = time.time) -> Config:
+    """Read and check relay.toml. now: POSIX seconds. Raises ConfigError."""
     text = _read(path)
     document = _parse(text, path)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
         raise _refusal(problems_of(error, document), path, document, text) from None
-    problems = list(contradictions(config))
+    problems = list(contradictions(config, today=datetime.fromtimestamp(now(), UTC).date()))
     if problems:
         raise _refusal(problems, path, document, text)
     return _resolve(config, path.absolute().parent, environment.get("CREDENTIALS_DIRECTORY", CREDENTIALS_VARIABLE))

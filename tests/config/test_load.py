@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,15 @@ from relay.errors import ConfigError, PermissionRefused
 
 SERVER = '[server]\nhostname = "relay.example.com"\n'
 SOURCE = '[[source]]\naddress = "203.0.113.10"\nhostname = "mx1.example.com"\n'
+TODAY = "2026-12-01"
+NOW = datetime.fromisoformat(f"{TODAY}T12:00:00Z").timestamp()
 SMARTHOST = '[smarthost.ses]\nhost = "smtp.example.net"\n'
 
 
 def load_text(tmp_path: Path, text: str, **environment: str) -> Config:
     path = tmp_path / "relay.toml"
     path.write_text(text)
-    return load(path, environment=environment)
+    return load(path, environment=environment, now=lambda: NOW)
 
 
 def problems(tmp_path: Path, text: str) -> str:
@@ -429,6 +432,27 @@ def source(number: int, **keys: str | int) -> str:
             id="a day as a number",
         ),
         pytest.param(
+            SERVER + SOURCE + 'warm_up = "1970-01-01"\n',
+            '[[source]] warm_up = "1970-01-01", line 6: it is before Relay had warm-ups, so the address would be warm;'
+            " write the day on which it begins, or leave it out for an address that is known already",
+            id="a day that is long over",
+        ),
+        pytest.param(
+            SERVER + SOURCE + 'warm_up = "2126-12-01"\n',
+            f'[[source]] warm_up = "2126-12-01", line 6: it is more than a year from now ({TODAY}), and the address'
+            " would send nothing until then; write the day on which its warm-up begins",
+            id="a day that nobody will see",
+        ),
+        *(
+            pytest.param(
+                SERVER + f'[[source]]\naddress = "{address}"\nhostname = "mx1.example.com"\n',
+                f'[[source]] address = "{address}", line 4: it is of one link alone, and no mail leaves that; write a'
+                " global address of this machine",
+                id=f"{address} as an address to send from",
+            )
+            for address in ("fe80::1", "fe80::1%eth0", "2001:db8::10%eth0")
+        ),
+        pytest.param(
             SERVER + "[warm_up]\ngrowth = 1\n",
             "[warm_up] growth = 1, line 4: write a number above 1",
             id="a warm-up that does not grow",
@@ -459,6 +483,11 @@ def source(number: int, **keys: str | int) -> str:
 )
 def test_a_mistake_is_one_sentence_with_place_and_advice(tmp_path: Path, text: str, sentence: str) -> None:
     assert problems(tmp_path, text) == sentence
+
+
+@pytest.mark.parametrize("day", ["2026-01-01", TODAY, "2027-06-01", "2027-12-02"])
+def test_a_warm_up_may_have_begun_or_begin_within_a_year(tmp_path: Path, day: str) -> None:
+    assert str(load_text(tmp_path, SERVER + SOURCE + f'warm_up = "{day}"\n').source[0].warm_up) == day
 
 
 TRUSTED = SERVER + '[[submission.trusted]]\nlisten = "{listen}"\nnetworks = ["{network}"]\ncredential = "local"\n'
