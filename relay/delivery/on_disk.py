@@ -57,6 +57,6 @@ class OnDisk:
         """By domain, what is due on disk and not in memory, and may lie behind the walk."""
         for domain, message in mail:
             if self.waits_for(domain, message) is None:
-                self._window.mark_more(domain, message.credential)
+                self._window.leave(domain, message.credential)
             else:
                 self._window.mark_waiting(domain, message.credential)

@@ -149,7 +149,9 @@ class Scheduler:
 
     def hand_over(self, recipients: Sequence[QueuedRecipient]) -> None:
         """Fresh mail, just committed; its claims are ours from here on."""
-        self._dispatch(recipients)
+        for row in recipients:
+            self.window.claim_fresh(*_lane(row), (row.message.id, row.position))
+        self._start(recipients)
 
     def stored(self, message: NewMessage) -> None:
         """Fresh mail that was not handed over is due on disk."""
@@ -239,20 +241,36 @@ class Scheduler:
         if self._cursor is not None and self._cursor[0] > self._now():
             self._cursor = None  # the clock was set back: what is due now may lie behind
         while not self._stopped and self.window.free > 0:
-            rows = await self._spool.due(after=self._cursor, until=self._now(), limit=min(BATCH, self.window.free))
+            rows = await self._spool.due(after=self._cursor, until=self._now(), limit=BATCH)
             if not rows:
                 return
             self._cursor = rows[-1].cursor
-            self._dispatch([row for row in rows if self._admit(row)])
+            self._start([row for row in rows if self._admit(row)])
 
     def _admit(self, row: QueuedRecipient) -> bool:
+        """It is claimed then."""
         lane = _lane(row)
         if self._is_claimed(row) or self._waits_for_its_site(row):
             return False
         if self.window.admits(*lane):
+            self._claim(row)
+            return True
+        self.window.leave(*lane)
+        return False
+
+    def _admit_read(self, row: QueuedRecipient, *, of: LaneKey) -> bool:
+        """As `_admit`, where there is room for the lane it was read of."""
+        lane = _lane(row)
+        if self._is_claimed(row) or self._waits_for_its_site(row):
+            return False
+        if lane == of or self.window.has_place(*lane):
+            self._claim(row)
             return True
         self.window.mark_more(*lane)
         return False
+
+    def _claim(self, row: QueuedRecipient) -> None:
+        self.window.claim(*_lane(row), (row.message.id, row.position))
 
     def _is_claimed(self, row: QueuedRecipient) -> bool:
         return self.window.is_claimed((row.message.id, row.position))
@@ -270,13 +288,13 @@ class Scheduler:
             if self._stopped or self.window.free <= 0:
                 return
             if room > 0:
-                await self._read_page(lane, limit=room)
+                await self._read_page(lane, limit=min(room, BATCH))
 
     async def _read_page(self, lane: LaneKey, *, limit: int) -> None:
         domain, credential = lane
         after = self.window.next_page(*lane)
         rows, last = await self._spool.due_in(domain, credential, after=after, until=self._now(), limit=limit)
-        self._dispatch([row for row in rows if not (self._is_claimed(row) or self._waits_for_its_site(row))])
+        self._start([row for row in rows if self._admit_read(row, of=lane)])
         self.window.page_read(*lane, last=last)
 
     async def _look_through(self) -> None:
@@ -292,23 +310,22 @@ class Scheduler:
             after=self._looked_to, expired_at=now, due_after=now + longest_wait(self._settings.retry), limit=BATCH
         )
         self._expire([row for row in found if is_over(row, now)])
-        self._dispatch([row for row in found if row.due_at > now and self._admit(row)])
+        self._start([row for row in found if row.due_at > now and self._admit(row)])
 
     def _expire(self, over: Sequence[QueuedRecipient]) -> None:
         """But for what is under way. One report tells of all that ends of a message."""
         self.drop({(row.message.id, row.position) for row in over if self._is_claimed(row)})
         free = [row for row in over if not self._is_claimed(row)]
         for row in free:
-            self.window.claim(*_lane(row), (row.message.id, row.position))
+            self._claim(row)
         for _, rows in groupby(free, key=lambda row: row.message.id):
             ending = list(rows)
             self._settling.expired(ending[0].message, ending)
 
     # From recipients to jobs to sites.
 
-    def _dispatch(self, recipients: Sequence[QueuedRecipient]) -> None:
-        for recipient in recipients:
-            self.window.claim(*_lane(recipient), (recipient.message.id, recipient.position))
+    def _start(self, recipients: Sequence[QueuedRecipient]) -> None:
+        """These are claimed."""
         for job in _jobs(recipients, most=self._settings.recipients):
             self._route(job)
 

@@ -4,21 +4,21 @@ Memory must not grow with the queue, so a worker holds at most `capacity` recipi
 is an entry here and nothing else: the spool has one owner, and after a crash everything unsettled is due again.
 
 A credential's mail for one domain is a lane: it is read from disk, and has its room, apart from all others, so that
-what one application has queued stands before nobody else's mail, neither in memory nor on disk.
+what one application has queued stands before nobody else's mail, neither in memory nor on disk. All of a credential's
+mail is a lane too, to `EVERY` domain: it may have three times what is free (a dynamic threshold: Choudhury and Hahne,
+1998). So a campaign to however many domains leaves a quarter of the window free, a second one a quarter of that, and
+who has little finds room at once. What is over is read again as a whole, without a lane for each domain on disk.
 
 The invariant that makes one walk over the due index enough: every due recipient on disk lies ahead of the walk, or is
-claimed here, or its lane is marked `more` and will be read again, or it goes a way that is parked for its domain and
-its lane is marked `waits`: it is read again when that ends. A lane is read page by page, as it has room, from its first
-due recipient to its last: what waits for a parked way is passed over, and does not stand before what goes another.
+claimed here, or a lane of it is marked `more` and will be read again, or it goes a way that is parked for its domain
+and its lane is marked `waits`: it is read again when that ends. A lane is read page by page, as it has room, from its
+first due recipient to its last: what waits for a parked way is passed over, and stands before nothing else.
 
 One domain may fill a part of the window, `per_domain`, so that a domain that never answers leaves room for the others.
 Beyond that its lanes have equal parts of it. Fresh mail, which is handed over in memory, may use a quarter of the
-window on top, so that a window full of old trouble does not make new mail wait. Half of that quarter is for credentials
-that have less than an equal part of the window: one that sends to very many domains that do not answer leaves room for
-the others' new mail.
+window on top, so that a window full of old trouble does not make new mail wait.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,8 +27,10 @@ from relay.spool import Cursor, QueuedRecipient
 
 Claim = tuple[str, int]
 LaneKey = tuple[str, str]  # a domain, and the credential whose mail is meant
+EVERY = ""  # domain
 Parking = tuple[Way, str]  # a way, and the sender domain whose mail is meant, "" for all
 NEVER = float("inf")
+_TIMES = 3  # what is free: so much a credential may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Lane:
     """claimed: recipients in memory. more: due ones are on disk. waits: ... that go a way that is parked.
 
     read_to: where the next page begins, None at the first. marks: how often `more` was said, and how often before the
-    first page was read.
+    first page was read. fresh: handed over in memory since the last page, of a credential with more.
     """
 
     claimed: int = 0
@@ -54,6 +56,7 @@ class Lane:
     read_to: Cursor | None = None
     marks: int = 0
     marks_read: int = 0
+    fresh: int = 0
 
     @property
     def is_idle(self) -> bool:
@@ -81,8 +84,8 @@ class Window:
         self._has_room = has_room
         self._was_full = False  # and nothing was told since
         self._claims: set[Claim] = set()
-        self._claimed_of: Counter[str] = Counter()  # by credential
         self._domains: dict[str, Domain] = {}
+        self._wholes: dict[str, Lane] = {}  # by credential, to every domain
         self._to_read: dict[LaneKey, None] = {}  # an ordered set of those with `more`: they take turns
         self._parked: dict[str, None] = {}  # domains
         self._unpark_at = NEVER  # no parking ends before
@@ -101,15 +104,19 @@ class Window:
 
     def admits_fresh(self, domains: Iterable[str], credential: str, *, count: int) -> bool:
         """Has it room for mail that is being accepted?"""
-        if len(self._claims) + count > self._most_with_fresh(credential, count):
+        if len(self._claims) + count > self.capacity + self.capacity // 4:
+            return False
+        if self._room_for_fresh(self._wholes.get(credential)) < count:
             return False
         return all(self._admits_fresh(domain, credential) for domain in domains)
 
-    def _most_with_fresh(self, credential: str, count: int) -> int:
-        """With so many more of the credential's."""
-        others = len(self._claimed_of) - (credential in self._claimed_of)
-        has_little = self._claimed_of[credential] + count <= self.capacity // (others + 1)
-        return self.capacity + self.capacity // (4 if has_little else 8)
+    def _room_for_fresh(self, whole: Lane | None) -> int:
+        """Of a credential with more on disk a quarter, until the next page of that is read: so neither starves."""
+        on_top = self.capacity // 4
+        if whole is None:
+            return _may_have(self.free + on_top, 0)
+        room = _may_have(self.free + on_top, whole.claimed)
+        return min(room, on_top - whole.fresh) if whole.more else room
 
     def _admits_fresh(self, domain: str, credential: str) -> bool:
         """Half of a backlogged lane's room is for what is on disk, so that neither starves."""
@@ -120,7 +127,16 @@ class Window:
         return lane.claimed < self._share_in(state) // 2 if lane.more else self._has_place(state, lane)
 
     def admits(self, domain: str, credential: str) -> bool:
-        """Has the lane room, and is nothing older of it waiting on disk?"""
+        """Has the lane room, and its credential, and is nothing older of it waiting on disk?"""
+        whole = self._wholes.get(credential)
+        return (
+            not (whole is not None and whole.more)
+            and self._room_of(credential) > 0
+            and self.has_place(domain, credential)
+        )
+
+    def has_place(self, domain: str, credential: str) -> bool:
+        """The same for the lane alone."""
         state = self._domains.get(domain)
         lane = state.lanes.get(credential) if state is not None else None
         return state is None or lane is None or (not lane.more and self._has_place(state, lane))
@@ -132,30 +148,42 @@ class Window:
         """A lane's part of a domain's."""
         return max(1, self.per_domain // max(1, len(state.lanes)))
 
+    def _room_of(self, credential: str) -> int:
+        whole = self._wholes.get(credential)
+        return _may_have(self.free, whole.claimed if whole is not None else 0)
+
+    def _is_half_free(self, whole: Lane) -> bool:
+        return whole.claimed <= _TIMES * self.free // 2
+
     # Claims.
 
     def claim(self, domain: str, credential: str, claim: Claim) -> None:
         self._claims.add(claim)
-        self._claimed_of[credential] += 1
         self._was_full = self._was_full or self.free <= 0
         state = self._domains.setdefault(domain, Domain())
         state.claimed += 1
         self._lane(state, credential).claimed += 1
+        self._whole(credential).claimed += 1
+
+    def claim_fresh(self, domain: str, credential: str, claim: Claim) -> None:
+        """Of mail that was admitted as such."""
+        self.claim(domain, credential, claim)
+        whole = self._wholes[credential]
+        whole.fresh += whole.more
 
     def release(self, domain: str, credential: str, claim: Claim) -> None:
         """The recipient was settled or given back. Unknown claims are ignored: an operator may have cancelled it."""
         if claim not in self._claims:
             return
         state = self._domains[domain]
-        lane = state.lanes[credential]
+        lane, whole = state.lanes[credential], self._wholes[credential]
         self._claims.remove(claim)
-        self._claimed_of[credential] -= 1
-        if not self._claimed_of[credential]:
-            del self._claimed_of[credential]
         state.claimed -= 1
         lane.claimed -= 1
+        whole.claimed -= 1
         half_is_free = self._was_full and self.free >= self.capacity // 2
-        if half_is_free or (lane.more and lane.claimed == self._share_in(state) // 2):
+        lane_has_room = lane.more and lane.claimed == self._share_in(state) // 2
+        if half_is_free or lane_has_room or (whole.more and self._is_half_free(whole)):
             self._was_full = False
             self._has_room()
         self._tidy(domain, credential)
@@ -171,9 +199,18 @@ class Window:
         """Due recipients of the lane are on disk and not here, and go a way that is parked."""
         self._lane(self._domains[domain], credential).waits = True
 
+    def leave(self, domain: str, credential: str) -> None:
+        """One due recipient is on disk and not here: of a lane that has no room, or of a credential."""
+        whole = self._wholes.get(credential)
+        is_whole = (whole is not None and whole.more) or self._room_of(credential) <= 0
+        self.mark_more(EVERY if is_whole else domain, credential)
+
     def mark_more(self, domain: str, credential: str) -> None:
         """Due recipients of the lane are on disk and not here."""
-        lane = self._lane(self._domains.setdefault(domain, Domain()), credential)
+        if domain == EVERY:
+            lane = self._whole(credential)
+        else:
+            lane = self._lane(self._domains.setdefault(domain, Domain()), credential)
         lane.more = True
         lane.marks += 1
         self._to_read[(domain, credential)] = None
@@ -192,13 +229,17 @@ class Window:
 
     def room_for(self, domain: str, credential: str) -> int:
         """How many may be read of a lane; 0 until half of its share is free."""
+        if domain == EVERY:
+            return self._room_of(credential) if self._is_half_free(self._wholes[credential]) else 0
         state = self._domains[domain]
         share, claimed = self._share_in(state), state.lanes[credential].claimed
-        return max(0, share - claimed) if claimed <= share // 2 else 0
+        return min(max(0, share - claimed), self._room_of(credential)) if claimed <= share // 2 else 0
 
     def next_page(self, domain: str, credential: str) -> Cursor | None:
         """After which the lane is to be read next; None: from its first due recipient."""
-        lane = self._domains[domain].lanes[credential]
+        lane = self._known(domain, credential)
+        if lane is None:
+            return None
         if lane.read_to is None:
             lane.marks_read = lane.marks
         return lane.read_to
@@ -209,11 +250,11 @@ class Window:
         """
         key = (domain, credential)
         self._to_read.pop(key, None)
-        state = self._domains.get(domain)
-        lane = state.lanes.get(credential) if state is not None else None
+        lane = self._known(domain, credential)
         if lane is None:
             return
         lane.read_to = last
+        lane.fresh = 0
         lane.more = last is not None or lane.marks != lane.marks_read
         if lane.more:
             self._to_read[key] = None
@@ -293,6 +334,18 @@ class Window:
                 self.mark_more(domain, credential)
         self._tidy_domain(domain, state)
 
+    def _known(self, domain: str, credential: str) -> Lane | None:
+        if domain == EVERY:
+            return self._wholes.get(credential)
+        state = self._domains.get(domain)
+        return state.lanes.get(credential) if state is not None else None
+
+    def _whole(self, credential: str) -> Lane:
+        whole = self._wholes.get(credential)
+        if whole is None:
+            whole = self._wholes[credential] = Lane()
+        return whole
+
     def _lane(self, state: Domain, credential: str) -> Lane:
         lane = state.lanes.get(credential)
         if lane is None:
@@ -300,6 +353,11 @@ class Window:
         return lane
 
     def _tidy(self, domain: str, credential: str) -> None:
+        whole = self._wholes.get(credential)
+        if whole is not None and whole.is_idle:
+            del self._wholes[credential]
+        if domain == EVERY:
+            return
         state = self._domains[domain]
         if state.lanes[credential].is_idle:
             del state.lanes[credential]
@@ -308,6 +366,11 @@ class Window:
     def _tidy_domain(self, domain: str, state: Domain) -> None:
         if not (state.lanes or state.parked):
             del self._domains[domain]
+
+
+def _may_have(free: int, claimed: int) -> int:
+    """How many more a credential may, so that it has no more than so many times what is free then."""
+    return max(0, -((claimed - _TIMES * free) // (_TIMES + 1)))
 
 
 def _waits(way: Way, parked: Parked, site: str) -> bool:

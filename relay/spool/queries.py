@@ -54,13 +54,19 @@ def due(*, after: Cursor | None, until: float, limit: int, shard: int) -> Query[
 
 
 def end_of_due(domain: str, *, after: Cursor | None, until: float, length: int) -> Query[Cursor | None]:
-    """The cursor so many due recipients of a domain further on; None when there are not so many."""
+    """The cursor so many due recipients of a domain further on; None when there are not so many. domain: "" for all."""
+    index, of_domain = _by_domain(domain)
     sql = (
-        "SELECT due_at, message, position FROM recipient INDEXED BY recipient_domain"
-        f" WHERE status = {rows.QUEUED} AND domain = ? AND due_at <= ? AND (due_at, message, position) > (?, ?, ?)"
+        f"SELECT due_at, message, position FROM recipient r INDEXED BY {index}"
+        f" WHERE r.status = {rows.QUEUED}{of_domain} AND due_at <= ? AND (due_at, message, position) > (?, ?, ?)"
         " ORDER BY due_at, message, position LIMIT 1 OFFSET ?"
     )
-    return Query(sql, (domain, until, *(after or _START), length - 1), _cursor)
+    return Query(sql, (*filter(None, (domain,)), until, *(after or _START), length - 1), _cursor)
+
+
+def _by_domain(domain: str) -> tuple[str, str]:
+    """The index in due order, and its condition."""
+    return ("recipient_domain", " AND r.domain = ?") if domain else ("recipient_due", "")
 
 
 def _cursor(found: list[Row]) -> Cursor | None:
@@ -70,16 +76,17 @@ def _cursor(found: list[Row]) -> Cursor | None:
 def due_in(
     domain: str, credential: str, *, after: Cursor | None, to: Cursor | None, until: float, limit: int, shard: int
 ) -> Query[Found]:
-    """As `due`, of what a credential sent to one domain, up to a cursor. No index has the credential: it would cost
-    every deferral more than to pass over others' mail costs now and then.
+    """As `due`, of what a credential sent to one domain, or to all (""), up to a cursor. No index has the credential:
+    it would cost every deferral more than to pass over others' mail costs now and then.
     """
+    index, of_domain = _by_domain(domain)
     sql = (
-        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY recipient_domain {_ITS_MESSAGE}"
-        f" WHERE r.status = {rows.QUEUED} AND r.domain = ? AND r.due_at <= ? AND m.credential = ?"
+        f"SELECT {stored.QUEUED_COLUMNS} FROM recipient r INDEXED BY {index} {_ITS_MESSAGE}"
+        f" WHERE r.status = {rows.QUEUED}{of_domain} AND r.due_at <= ? AND m.credential = ?"
         " AND (r.due_at, r.message, r.position) > (?, ?, ?) AND (r.due_at, r.message, r.position) <= (?, ?, ?)"
         " ORDER BY r.due_at, r.message, r.position LIMIT ?"
     )
-    parameters = (domain, until, credential, *(after or _START), *(to or _FAR), limit)
+    parameters = (*filter(None, (domain,)), until, credential, *(after or _START), *(to or _FAR), limit)
     return Query(sql, parameters, partial(stored.queued_recipients, shard=shard))
 
 

@@ -214,8 +214,8 @@ class Spool:
         limit: int,
         length: int = PASSED_OVER,
     ) -> tuple[list[QueuedRecipient], Cursor | None]:
-        """The same for what a credential sent to one domain, among the next `length` that are due there; and after
-        which to go on, None at the end.
+        """The same for what a credential sent to one domain, or to all (""), among the next `length` that are due
+        there; and after which to go on, None at the end.
         """
         self._committer.raise_if_unusable()
         to = await self._ask(queries.end_of_due(domain, after=after, until=until, length=length))

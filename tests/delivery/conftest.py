@@ -11,6 +11,7 @@ mx A 127.0.0.1
 nobody MX 10 mx
 """,
     "other.example": "@ MX 10 mx.dest.example.\n",
+    "hosted.example": "* MX 10 mx.dest.example.\n",
     "backup.example": """
 @ MX 10 dead
 @ MX 20 live

@@ -1,8 +1,11 @@
 """Who waits for whom: fairness within a site, and what one site's trouble does to others."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from relay.config.models import Config
 from relay.mail.event import Kind
@@ -139,3 +142,69 @@ async def test_a_password_reset_does_not_wait_for_a_campaign_that_is_on_disk(nam
                 await relay.until(f"fresh{number}@dest.example", Kind.DELIVERED)
                 assert before(f"fresh{number}@dest.example") - began < 10
             assert await relay.left() > 300
+
+
+BY_A_SMARTHOST = pytest.param("a smarthost", id="all go by one smarthost")
+AT_ONE_SITE = pytest.param("a site", id="all are of one site")
+DOMAINS = 20_000
+SLOWLY = {"messages_per_second": 50}
+
+
+def _to_one_place(tmp_path: Path, nameserver: str, port: int, place: str) -> Config:
+    """It takes 50 messages a second, and few of what is queued are in memory."""
+    here: dict[str, Any] = {"site": [{"mx_suffix": "mx.dest.example", **SLOWLY}]}
+    if place == "a smarthost":
+        table = {"host": "127.0.0.1", "port": port, "security": "none", **SLOWLY}
+        here = {"smarthost": {"esp": table}, "route": [{"via": ["esp"]}]}
+    return config(tmp_path, port=port, nameserver=nameserver, delivery={"window": 1000}, **here)
+
+
+async def _queue_to_all(spool: Spool, *, count: int = DOMAINS) -> None:
+    """A campaign, each of whose recipients has a domain of its own."""
+    for first in range(0, count, 1000):
+        recipients = [f"bulk@d{number}.hosted.example" for number in range(first, min(count, first + 1000))]
+        await spool.accept(message(spool, *recipients, credential="news", stream="bulk"), hand_over=False)
+
+
+@pytest.mark.parametrize("place", [BY_A_SMARTHOST, AT_ONE_SITE])
+async def test_a_campaign_to_very_many_domains_on_disk_delays_no_other(
+    place: str, nameserver: str, tmp_path: Path
+) -> None:
+    spool = await Spool.open(tmp_path, shard=0)
+    await _queue_to_all(spool)
+    await spool.accept(message(spool, "stored@d1.hosted.example", credential="shop"), hand_over=False)
+    await spool.close()
+    async with ScriptedMx(Mx()) as server, outfit(_to_one_place(tmp_path, nameserver, server.port, place)) as relay:
+        await relay.until("stored@d1.hosted.example", Kind.DELIVERED)
+        for number in range(3):
+            began = time.monotonic()
+            await relay.submit(f"fresh@d{number}.hosted.example", credential="shop")
+            await relay.until(f"fresh@d{number}.hosted.example", Kind.DELIVERED)
+            assert time.monotonic() - began < 2.0
+        assert await relay.left() > DOMAINS / 2
+
+
+@pytest.mark.parametrize("place", [BY_A_SMARTHOST, AT_ONE_SITE])
+async def test_a_campaign_to_very_many_domains_that_comes_in_delays_no_other(
+    place: str, nameserver: str, tmp_path: Path
+) -> None:
+    async with ScriptedMx(Mx()) as server, outfit(_to_one_place(tmp_path, nameserver, server.port, place)) as relay:
+        numbers = iter(range(DOMAINS))
+        accepted = 0
+
+        async def campaign() -> None:
+            nonlocal accepted
+            for number in numbers:
+                await relay.submit(f"bulk@d{number}.hosted.example", credential="news", stream="bulk")
+                accepted += 1
+
+        coming = [asyncio.create_task(campaign()) for _ in range(20)]
+        await until(lambda: accepted > 3000, what="there is more than memory is for")
+        for number in range(3):
+            began = time.monotonic()
+            await relay.submit(f"fresh@d{number}.hosted.example", credential="shop")
+            await relay.until(f"fresh@d{number}.hosted.example", Kind.DELIVERED)
+            assert time.monotonic() - began < 2.0
+        for each in coming:
+            each.cancel()
+        await asyncio.wait(coming)

@@ -1,7 +1,7 @@
 import pytest
 
 from relay.delivery.routing import DIRECT, Direct, Smarthost, Way
-from relay.delivery.window import Window
+from relay.delivery.window import EVERY, Window
 
 SMARTHOST = Smarthost("smarthost.example", 587, "starttls")
 THROUGH_IT = Way.of(SMARTHOST)
@@ -162,12 +162,64 @@ def test_what_is_marked_while_a_lane_is_read_is_read_again() -> None:
 
 def test_fresh_mail_finds_room_when_old_mail_has_filled_the_window() -> None:
     window = Window(1000)
-    for number in range(10):
-        filled(window, f"old{number}.example", 100)
-    assert window.free == 0
-    assert window.admits_fresh(["new.example"], APP, count=1)
-    filled(window, "fresh.example", 250)
+    for number in range(15):
+        filled(window, f"old{number}.example", 50)
+    assert not window.admits("old.example", APP)
+    window.leave("old.example", APP)
+    fresh = 0
+    while window.admits_fresh([f"fresh{fresh}.example"], APP, count=1):
+        window.claim_fresh(f"fresh{fresh}.example", APP, ("fresh", fresh))
+        fresh += 1
+    assert fresh == 188
+
+
+def test_fresh_mail_does_not_starve_what_its_credential_has_on_disk() -> None:
+    window = Window(1000)
+    window.mark_more(EVERY, APP)
+    window.claim("old.example", APP, ("old", 0))
+    for number in range(250):
+        assert window.admits_fresh(["new.example"], APP, count=1)
+        window.claim_fresh("new.example", APP, ("new", number))
+        window.release("new.example", APP, ("new", number))
     assert not window.admits_fresh(["new.example"], APP, count=1)
+    window.next_page(EVERY, APP)
+    window.page_read(EVERY, APP, last=(5.0, 1, 0))
+    assert window.admits_fresh(["new.example"], APP, count=1)
+
+
+def test_each_credential_leaves_room_for_the_next_to_however_many_domains() -> None:
+    window = Window(1000)
+    had = []
+    for credential in ("news", "blog", "shop"):
+        number = 0
+        while window.admits(f"d{number}.example", credential):
+            window.claim(f"d{number}.example", credential, (credential, number))
+            number += 1
+        had.append(number)
+    assert had == [750, 188, 47]
+    assert window.admits("d.example", APP)
+
+
+def test_what_a_credential_has_no_room_for_is_read_as_a_whole_once_half_of_its_room_is_free() -> None:
+    told: list[int] = []
+    window = Window(1000, has_room=lambda: told.append(len(window)))
+    for number in range(750):
+        window.claim(f"d{number}.example", APP, ("m", number))
+    for number in range(750, 10_000):
+        window.leave(f"d{number}.example", APP)
+    assert not window.admits("new.example", APP)
+    for number in range(750):
+        assert not window.readable(now=0.0, limit=10)
+        window.release(f"d{number}.example", APP, ("m", number))
+        if told:
+            break
+    assert told == [600]
+    assert window.readable(now=0.0, limit=10) == [(EVERY, APP)]
+    assert window.room_for(EVERY, APP) == 150
+    assert len(window._domains) == 600
+    read_whole(window, EVERY)
+    assert window.admits("new.example", APP)
+    assert window.readable(now=0.0, limit=10) == []
 
 
 def test_one_credentials_mail_to_many_domains_leaves_room_for_fresh_mail_of_others() -> None:
@@ -210,3 +262,4 @@ def test_nothing_is_left_of_what_is_over() -> None:
     read_whole(window, "x.example")
     emptied(window, "x.example", 3, "other")
     assert not window._domains
+    assert not window._wholes

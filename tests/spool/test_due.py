@@ -83,6 +83,18 @@ async def test_what_a_credential_sent_to_one_domain_is_walked_alone(spool: Spool
     assert await spool.due_in("example.org", "other", until=NOON + 9, limit=2) == ([], None)
 
 
+async def test_all_that_a_credential_sent_is_walked_alone(spool: Spool) -> None:
+    for number in range(4):
+        credential = "shop" if number % 2 else "news"
+        letter = new_message(spool, f"x@{number}.example", at=NOON + number, credential=credential)
+        await spool.accept(letter, hand_over=False)
+    walk = partial(spool.due_in, "", "shop", until=NOON + 9, limit=1, length=3)
+    first, read_to = await walk()
+    rest, read_to = await walk(after=read_to)
+    assert [one.recipient.domain for one in (*first, *rest)] == ["1.example", "3.example"]
+    assert await walk(after=read_to) == ([], None)
+
+
 async def test_what_others_sent_to_the_domain_is_passed_over_slice_by_slice(spool: Spool) -> None:
     for number in range(7):
         credential = "shop" if number == 5 else "news"
