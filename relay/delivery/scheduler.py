@@ -26,6 +26,7 @@ from relay.delivery.destination import (
     Unresolved,
 )
 from relay.delivery.judging import Where
+from relay.delivery.lane import LaneKey
 from relay.delivery.looked_up import LookedUp
 from relay.delivery.lookups import LookupKey, Lookups
 from relay.delivery.on_disk import OnDisk
@@ -33,7 +34,7 @@ from relay.delivery.routing import Discard, Hop, Routes, Smarthost, Traits
 from relay.delivery.settling import Settling, is_over
 from relay.delivery.shares import Elsewhere, Shares
 from relay.delivery.site import Job, Site
-from relay.delivery.window import Claim, LaneKey, Window
+from relay.delivery.window import Claim, Window
 from relay.registry.suspensions import Suspension
 from relay.spool import Cursor, NewMessage, QueuedRecipient, QueueEntry
 from relay.spool.spool import FIRST, Spool

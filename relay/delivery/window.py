@@ -20,59 +20,13 @@ window on top, so that a window full of old trouble does not make new mail wait.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
+from relay.delivery.lane import EVERY, NEVER, TIMES, Domain, Lane, LaneKey, Parked, Parking, may_have
 from relay.delivery.routing import Hop, Smarthost, Way
 from relay.spool import Cursor, QueuedRecipient
 
 Claim = tuple[str, int]
-LaneKey = tuple[str, str]  # a domain, and the credential whose mail is meant
-EVERY = ""  # domain
-Parking = tuple[Way, str]  # a way, and the sender domain whose mail is meant, "" for all
-NEVER = float("inf")
-_TIMES = 3  # what is free: so much a credential may have
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """Nothing is read before `until` (POSIX seconds that never jump): the site does not answer, or is suspended."""
-
-    site: str
-    hop: Hop
-    until: float
-
-
-@dataclass(slots=True)
-class Lane:
-    """claimed: recipients in memory. more: due ones are on disk. waits: ... that go a way that is parked.
-
-    read_to: where the next page begins, None at the first. marks: how often `more` was said, and how often before the
-    first page was read. fresh: handed over in memory since the last page, of a credential with more.
-    """
-
-    claimed: int = 0
-    more: bool = False
-    waits: bool = False
-    read_to: Cursor | None = None
-    marks: int = 0
-    marks_read: int = 0
-    fresh: int = 0
-
-    @property
-    def is_idle(self) -> bool:
-        return not (self.claimed or self.more or self.waits)
-
-
-@dataclass(slots=True)
-class Domain:
-    """lanes: by credential. parked: by the way that their route says. urged: an operator wants it tried, whatever its
-    site's trouble.
-    """
-
-    claimed: int = 0
-    lanes: dict[str, Lane] = field(default_factory=dict)
-    parked: dict[Parking, Parked] = field(default_factory=dict)
-    urged: bool = False
 
 
 class Window:
@@ -86,9 +40,9 @@ class Window:
         self._claims: set[Claim] = set()
         self._domains: dict[str, Domain] = {}
         self._wholes: dict[str, Lane] = {}  # by credential, to every domain
-        self._to_read: dict[LaneKey, None] = {}  # an ordered set of those with `more`: they take turns
+        self._to_read: dict[LaneKey, None] = {}  # an ordered set of those with `more` and perhaps room: they take turns
         self._parked: dict[str, None] = {}  # domains
-        self._unpark_at = NEVER  # no parking ends before
+        self._parked_until: list[tuple[float, str]] = []  # a heap: when a domain is to be looked at
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -114,8 +68,8 @@ class Window:
         """Of a credential with more on disk a quarter, until the next page of that is read: so neither starves."""
         on_top = self.capacity // 4
         if whole is None:
-            return _may_have(self.free + on_top, 0)
-        room = _may_have(self.free + on_top, whole.claimed)
+            return may_have(self.free + on_top, 0)
+        room = may_have(self.free + on_top, whole.claimed)
         return min(room, on_top - whole.fresh) if whole.more else room
 
     def _admits_fresh(self, domain: str, credential: str) -> bool:
@@ -150,10 +104,10 @@ class Window:
 
     def _room_of(self, credential: str) -> int:
         whole = self._wholes.get(credential)
-        return _may_have(self.free, whole.claimed if whole is not None else 0)
+        return may_have(self.free, whole.claimed if whole is not None else 0)
 
     def _is_half_free(self, whole: Lane) -> bool:
-        return whole.claimed <= _TIMES * self.free // 2
+        return whole.claimed <= TIMES * self.free // 2
 
     # Claims.
 
@@ -182,8 +136,10 @@ class Window:
         lane.claimed -= 1
         whole.claimed -= 1
         half_is_free = self._was_full and self.free >= self.capacity // 2
-        lane_has_room = lane.more and lane.claimed == self._share_in(state) // 2
-        if half_is_free or lane_has_room or (whole.more and self._is_half_free(whole)):
+        half_of_lane = lane.claimed - self._share_in(state) // 2
+        if lane.more and half_of_lane <= 0:
+            self._to_read[(domain, credential)] = None
+        if half_is_free or (lane.more and half_of_lane == 0) or (whole.more and self._is_half_free(whole)):
             self._was_full = False
             self._has_room()
         self._tidy(domain, credential)
@@ -217,15 +173,31 @@ class Window:
 
     def readable(self, *, now: float, limit: int) -> list[LaneKey]:
         """Lanes with more on disk and room for it here, in turn."""
-        if now >= self._unpark_at:
-            self._unpark(now)
-        found = []
-        for key in self._to_read:
-            if self.room_for(*key):
-                found.append(key)
-                if len(found) >= limit:
-                    break
+        self._unpark(now)
+        found: list[LaneKey] = []
+        over: list[LaneKey] = []
+        for key in self._to_read if self.free > 0 else ():
+            (found if self.room_for(*key) else over).append(key)
+            if len(found) >= limit:
+                break
+        for key in over:
+            self._put_aside(key)
         return found
+
+    def _put_aside(self, key: LaneKey) -> None:
+        """It has no room. A lane without has some in memory: one of these will be released. Where it is its credential
+        that has none, it is read with all of that; but for what an operator wants tried.
+        """
+        domain, credential = key
+        if domain == EVERY:
+            return
+        if self._room_of(credential) > 0:
+            del self._to_read[key]
+        elif not self._domains[domain].urged:
+            del self._to_read[key]
+            self._domains[domain].lanes[credential].more = False
+            self.mark_more(EVERY, credential)
+            self._tidy(domain, credential)
 
     def room_for(self, domain: str, credential: str) -> int:
         """How many may be read of a lane; 0 until half of its share is free."""
@@ -281,9 +253,10 @@ class Window:
         """Nothing of the domain that goes this way is read before `until`; of a sender domain alone where there is one.
         What waits stays on disk. hop: where it will be tried then.
         """
-        self._domains.setdefault(domain, Domain()).parked[(way, sender_domain)] = Parked(site, hop, until)
+        state = self._domains.setdefault(domain, Domain())
+        state.parked[(way, sender_domain)] = Parked(site, hop, until)
         self._parked[domain] = None
-        self._unpark_at = min(self._unpark_at, until)
+        self._look_at(domain, state, until)
 
     def urge(self, domain: str, credential: str) -> None:
         """An operator wants it read and tried now."""
@@ -313,11 +286,21 @@ class Window:
 
     def _unpark(self, now: float) -> None:
         """What is over by then."""
-        self._unpark_at = NEVER
-        for domain in list(self._parked):
-            parked = self._domains[domain].parked
-            self._end_parking(domain, [key for key, each in parked.items() if each.until <= now])
-            self._unpark_at = min([self._unpark_at, *(each.until for each in parked.values())])
+        while self._parked_until and self._parked_until[0][0] <= now:
+            at, domain = heappop(self._parked_until)
+            state = self._domains.get(domain)
+            if state is None or state.looked_at != at:
+                continue
+            state.looked_at = NEVER
+            self._look_at(
+                domain, state, min((each.until for each in state.parked.values() if each.until > now), default=NEVER)
+            )
+            self._end_parking(domain, [key for key, each in state.parked.items() if each.until <= now])
+
+    def _look_at(self, domain: str, state: Domain, at: float) -> None:
+        if at < state.looked_at:
+            state.looked_at = at
+            heappush(self._parked_until, (at, domain))
 
     def _end_parking(self, domain: str, over: list[Parking]) -> None:
         """What waited is read again, and passed over where it waits for another way."""
@@ -366,11 +349,6 @@ class Window:
     def _tidy_domain(self, domain: str, state: Domain) -> None:
         if not (state.lanes or state.parked):
             del self._domains[domain]
-
-
-def _may_have(free: int, claimed: int) -> int:
-    """How many more a credential may, so that it has no more than so many times what is free then."""
-    return max(0, -((claimed - _TIMES * free) // (_TIMES + 1)))
 
 
 def _waits(way: Way, parked: Parked, site: str) -> bool:

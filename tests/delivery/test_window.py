@@ -1,7 +1,11 @@
+import time
+from collections.abc import Callable
+
 import pytest
 
+from relay.delivery.lane import EVERY
 from relay.delivery.routing import DIRECT, Direct, Smarthost, Way
-from relay.delivery.window import EVERY, Window
+from relay.delivery.window import Window
 
 SMARTHOST = Smarthost("smarthost.example", 587, "starttls")
 THROUGH_IT = Way.of(SMARTHOST)
@@ -185,6 +189,62 @@ def test_fresh_mail_does_not_starve_what_its_credential_has_on_disk() -> None:
     window.next_page(EVERY, APP)
     window.page_read(EVERY, APP, last=(5.0, 1, 0))
     assert window.admits_fresh(["new.example"], APP, count=1)
+
+
+def _full_of_one_credential() -> Window:
+    window = Window(1000)
+    for number in range(750):
+        window.claim(f"d{number}.example", APP, ("m", number))
+    return window
+
+
+def test_lanes_of_a_credential_that_has_no_room_are_read_as_a_whole() -> None:
+    window = _full_of_one_credential()
+    for number in range(5000):
+        window.mark_more(f"released{number}.example", APP)
+    assert window.readable(now=0.0, limit=10) == []
+    assert len(window._domains) == 750
+    for number in range(150):
+        window.release(f"d{number}.example", APP, ("m", number))
+    assert window.readable(now=0.0, limit=10) == [(EVERY, APP)]
+
+
+def test_what_an_operator_wants_tried_does_not_wait_for_all_of_its_credentials() -> None:
+    window = _full_of_one_credential()
+    window.leave("d.example", APP)
+    window.urge("urged.example", APP)
+    assert window.readable(now=0.0, limit=10) == []
+    window.release("d0.example", APP, ("m", 0))
+    assert window.readable(now=0.0, limit=10) == [("urged.example", APP)]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """Of CPU, for a hundred."""
+    began = time.process_time()
+    for _ in range(100):
+        call()
+    return time.process_time() - began
+
+
+def test_lanes_without_room_are_not_looked_at_again_and_again() -> None:
+    window = Window(100_000)
+    for number in range(20_000):
+        lane = (f"d{number % 100}.example", f"app{number // 100}")
+        for message in range(20):
+            window.claim(*lane, (str(number), message))
+        window.mark_more(*lane)
+    window.capacity = 10**6
+    assert window.readable(now=0.0, limit=10) == []
+    assert _seconds(lambda: window.readable(now=0.0, limit=10)) < 0.05
+
+
+def test_each_parking_ends_at_the_same_cost_however_many_there_are() -> None:
+    window = Window(1000)
+    for number in range(20_000):
+        window.park(f"d{number}.example", DIRECT, site="mx", hop=Direct(), until=100.0 + number)
+    ends = iter(range(20_000))
+    assert _seconds(lambda: window.readable(now=100.0 + next(ends), limit=10)) < 0.05
+    assert len(window._parked) == 20_000 - 100
 
 
 def test_each_credential_leaves_room_for_the_next_to_however_many_domains() -> None:
