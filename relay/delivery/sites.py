@@ -25,7 +25,7 @@ from relay.mail.site import place, place_parts
 from relay.registry.suspensions import Suspension
 
 SOURCES_TRIED = 2  # in an attempt, at hosts that give no session; and of a site that is down
-LOOK_AT = 500  # sites at once, whether they may be forgotten: no message waits for a look at all of them
+LOOK_AT = 50  # sites at once, whether they may be forgotten: the scheduler may come round for every message
 KEPT = 3600.0  # seconds a site's trouble is remembered after its next probe was due
 
 
@@ -137,7 +137,8 @@ class Sites:
         hops = self._hops()
         if not self._to_look_at:
             self._to_look_at = list(self.by_key.values())
-        looked_at, self._to_look_at = self._to_look_at[:LOOK_AT], self._to_look_at[LOOK_AT:]
+        looked_at = self._to_look_at[-LOOK_AT:]
+        del self._to_look_at[-LOOK_AT:]
         for site in looked_at:
             is_gone = site.hop not in hops
             is_held = site.suspension is not None or bool(site.breakers.open or self._sources.resting(site.source))

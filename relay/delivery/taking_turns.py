@@ -39,6 +39,7 @@ class TakingTurns:
         self._turns = turns
         self._steady = steady
         self._line: list[Asker] = []
+        self._length = 0  # messages of all in line
         self._order = FairOrder()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -52,17 +53,18 @@ class TakingTurns:
         begins = self._order.place(sharer, count=count)
         asker = Asker(sharer, worker, pace, count, begins, asyncio.get_running_loop().create_future())
         insort(self._line, asker, key=attrgetter("begins"))
+        self._length += count
         self._give()
         try:
             return await asker.answer
         finally:
-            if asker in self._line:  # nobody waits for the answer any more
-                self._line.remove(asker)
+            if asker.answer.cancelled() and asker in self._line:  # nobody waits for the answer any more
+                self._take_out(self._line.index(asker))
 
     def left(self, worker: int) -> None:
         """It is dead, and takes none."""
         for asker in [each for each in self._line if each.worker == worker]:
-            self._line.remove(asker)
+            self._take_out(self._line.index(asker))
             asker.answer.cancel()
 
     def _give(self) -> None:
@@ -88,13 +90,18 @@ class TakingTurns:
         while self._line:
             last = self._line[-1]
             rate = last.pace.per_second
-            longest = wait + (sum(each.count for each in self._line[:-1]) / rate if rate else 0.0)
+            longest = wait + ((self._length - last.count) / rate if rate else 0.0)
             if longest <= SOON:
                 return
             self._order.give_up(last.sharer, count=last.count)
             self._answer(-1, longest)
 
     def _answer(self, place: int, wait: float) -> None:
-        asker = self._line.pop(place)
+        asker = self._take_out(place)
         if not asker.answer.done():
             asker.answer.set_result(wait)
+
+    def _take_out(self, place: int) -> Asker:
+        asker = self._line.pop(place)
+        self._length -= asker.count
+        return asker

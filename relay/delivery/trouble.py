@@ -191,8 +191,9 @@ class Trouble:
         """To the disk, until a message of the scope may probe. What is refused because of our address may go by another
         hop that can carry mail now.
         """
-        going = [job for job in jobs if scope == OUR_ADDRESS and self.has_one_ready(job, site)]
-        staying = [job for job in jobs if not any(job is each for each in going)]
+        going, staying = list[Job](), list[Job]()
+        for job in jobs:
+            (going if scope == OUR_ADDRESS and self.has_one_ready(job, site) else staying).append(job)
         self._elsewhere.send(going)
         for job in staying:
             at = min([until, *(self._others_resume(job, site) if scope == OUR_ADDRESS else ())])
