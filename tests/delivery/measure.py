@@ -3,7 +3,8 @@
 The whole of it, from a transaction's result to what is told of the site: alone, and where a supervisor is told over a
 real channel (only the worker's part is counted; the supervisor's is in its own process, which here shares the core).
 Where the site has a pace, a turn is asked for besides: its CPU in the worker, as ten couriers ask for one each. And
-what it costs to choose the address a message leaves from: without any [[source]], and of a pool of four.
+what it costs to choose the address a message leaves from: without any [[source]], and of a pool of four. And to find
+whose message is next at a site, of so many credentials that have mail for it.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import uvloop
 
 from relay.config.profiles import Profile, Profiles, SiteRules
 from relay.delivery.destination import Destination, Host
+from relay.delivery.fair_order import FairOrder
 from relay.delivery.feedback import Allowance
 from relay.delivery.governor import Governor, SiteLimits
 from relay.delivery.known_breakers import KnownBreakers
@@ -121,6 +124,17 @@ def of_four() -> float:
     return choosing(Way.of(*(Direct(f"203.0.113.{number}") for number in range(4)), weights=(4, 3, 2, 1)))
 
 
+def next_of(credentials: int) -> float:
+    """Microseconds of CPU for a message, while all have mail."""
+    order = FairOrder()
+    for number in range(credentials):
+        order.wait(("bulk", f"credential{number}"))
+    began = time.process_time()
+    for _ in range(MESSAGES):
+        order.reach(order.place(order.first()))
+    return (time.process_time() - began) / MESSAGES * 1e6
+
+
 def turn_of_a_paced_site() -> float:
     """Microseconds of CPU. The supervisor is a process of its own."""
     ours, theirs = socket.socketpair()
@@ -165,6 +179,7 @@ def main() -> int:
         "several workers, a turn at a paced site": turn_of_a_paced_site,
         "its address, where the system chooses": of_none,
         "its address, of a pool of four": of_four,
+        **{f"who is next of {count} credentials": partial(next_of, count) for count in (1, 10, 100, 1000, 10_000)},
     }
     for what, measure in measured.items():
         sys.stdout.write(f"{what}: {measure():.1f} µs a message\n")
