@@ -29,11 +29,13 @@ def dry_run(
 ) -> None:
     """Raises ConfigError, UsageError, PermissionRefused."""
     from relay.cli.dry_run_plot import svg
+    from relay.dryrun.leaving_out import left_out
     from relay.dryrun.plan import plan_of
     from relay.dryrun.run import run
     from relay.server.setting import workers_of
 
     config = _config(here)
+    missing = left_out(config)
     if plot is not None:
         _write(plot, "")  # a run takes its time, and is not to end with this
     behaviours = [known[name] for name in traffic.mix]
@@ -41,12 +43,17 @@ def dry_run(
     if plot is not None:
         _write(plot, svg(result))
     if as_json:
-        printing.as_json(_value(result))
+        printing.as_json(_value(result) | {"left_out": missing})
         return
     printing.line(dry_run_words.sentence(result))
     printing.line()
     columns = ("provider", "messages", "finished", "deferred", "failed", "connections", "messages/s", "held back by")
     printing.table(columns, (_row(result, each) for each in result.outcomes), empty="")
+    if missing:
+        printing.line()
+        printing.line("This relay.toml has what a dry run does not look at:")
+        for each in missing:
+            printing.line(f"  {each}")
 
 
 def parse_mix(text: str, known: Mapping[str, object]) -> dict[str, float]:

@@ -70,6 +70,15 @@ def test_relay_toml_is_looked_at(relay: Relay, file: str) -> None:
     assert not list(relay.spool.iterdir())
 
 
+def test_what_relay_toml_has_and_is_not_looked_at_is_said(relay: Relay, file: str) -> None:
+    assert relay.json(*words(file))["left_out"] == []
+    assert "does not look at" not in relay(*words(file)).out
+    relay.configure('[[site]]\nmx_suffix = "dest.example"\ntls = "required"\n')
+    missing = "tls: mail goes in clear text, and none waits for TLS or a certificate"
+    assert relay.json(*words(file))["left_out"] == [missing]
+    assert relay(*words(file)).out.endswith(f"\nThis relay.toml has what a dry run does not look at:\n  {missing}\n")
+
+
 WRONG = [
     pytest.param(("--dry-run", "--mix", "google=1"), "a dry run needs --messages", id="how many?"),
     pytest.param(("--dry-run", "--messages", "9"), "a dry run needs --mix", id="to whom?"),

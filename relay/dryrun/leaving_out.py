@@ -1,0 +1,45 @@
+"""dryrun.leaving_out: what a relay.toml has that a dry run does not look at, so that its answer is about another relay.
+
+Said in the answer, and only what this relay.toml has: a list of what is never looked at would be read by nobody. What
+holds for every dry run is in docs/simulate.md.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from relay.config.models import Config, MxNumbers
+
+_DEMANDED = ("required", "verified")
+
+
+def left_out(config: Config) -> tuple[str, ...]:
+    """In words that begin with the tables' name; () where there is nothing."""
+    return (*_routes(config), *_sources(config), *_tls(config))
+
+
+def _routes(config: Config) -> Iterator[str]:
+    """A route to MX hosts from the default pool is what is looked at."""
+    if any(route.smarthosts or route.via != "direct" for route in config.route):
+        yield "[[route]]: all mail goes to the providers' own hosts, none to smarthosts, with their limits and quotas"
+
+
+def _sources(config: Config) -> Iterator[str]:
+    if not config.source:
+        return
+    yield f"[[source]]: providers see one address, not {_addresses(len(config.source))}"
+    if any(source.warm_up for source in config.source):
+        yield "[warm_up]: no address is in its warm-up, and none has a number of messages for each day"
+    if config.blocklist:
+        yield "[[blocklist]]: no address is in one"
+
+
+def _addresses(number: int) -> str:
+    return "the one that is named" if number == 1 else f"the {number} that are named"
+
+
+def _tls(config: Config) -> Iterator[str]:
+    if config.delivery.tls in _DEMANDED or _demands(config.site):
+        yield "tls: mail goes in clear text, and none waits for TLS or a certificate"
+
+
+def _demands(tables: Iterable[MxNumbers]) -> bool:
+    return any(table.tls in _DEMANDED for table in tables)
