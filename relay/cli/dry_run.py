@@ -117,6 +117,7 @@ def _value(result: "Result") -> dict[str, Any]:
         "finished_seconds": round(result.finished, 3),
         "deferred_share": round(result.deferred_share, 6),
         "peak_connections": result.peak,
+        "discarded": result.discarded,
         "providers": [_provider_value(result, each) for each in result.outcomes],
     }
 
@@ -125,6 +126,7 @@ def _provider_value(result: "Result", outcome: "Outcome") -> dict[str, Any]:
     learnt = outcome.learnt
     return {
         "provider": outcome.provider,
+        "smarthosts": list(outcome.smarthosts),
         "messages": outcome.messages,
         "delivered": outcome.delivered,
         "failed": outcome.failed,

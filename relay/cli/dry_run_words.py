@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from relay.dryrun.run import Outcome, Result
     from relay.dryrun.traffic import Traffic
 
-_PACES = {"messages_per_second": 1, "messages_per_minute": 60, "messages_per_hour": 3600}
+_PACES = {"messages_per_second": 1, "messages_per_minute": 60, "messages_per_hour": 3600, "messages_per_day": 86400}
 _SOON_AFTER = 1.1  # times as long as submitting took
 _OFTEN = 0.005  # of the messages: a rate that is never more than probed is refused once in a hundred
 _IN_THE_WAY = 1.5  # times what went through: a rate that is not used up is no brake
@@ -18,12 +18,13 @@ def sentence(result: "Result") -> str:
     """As in "100000 messages at 1000/s (google 60%, yahoo 40%), 2 workers: finished in 3 h 10 min, ..."."""
     traffic = result.traffic
     total = sum(traffic.mix.values())
+    discarded = f", {result.discarded} discarded by a route" if result.discarded else ""
     mix = ", ".join(f"{name} {share / total:.0%}" for name, share in traffic.mix.items())
     return (
         f"{printing.count(traffic.messages, 'message')} at {traffic.rate:g}/s ({mix}),"
         f" {printing.count(result.workers, 'worker')}:"
         f" finished in {printing.span(result.finished)}, deferred {result.deferred_share:.1%},"
-        f" peak {printing.count(result.peak, 'connection')}."
+        f" peak {printing.count(result.peak, 'connection')}{discarded}."
     )
 
 
@@ -46,8 +47,9 @@ def _of_ours(result: "Result", outcome: "Outcome") -> str:
     """Nothing that it said was in the way."""
     limits = outcome.limits
     for name, seconds in _PACES.items():
-        if 0 < getattr(limits, name) <= _IN_THE_WAY * outcome.rate * seconds:
-            return f"{name} = {getattr(limits, name):g} ({limits.origins[name]})"
+        limit = getattr(limits, name)
+        if 0 < limit < outcome.messages and limit <= _IN_THE_WAY * outcome.rate * seconds:
+            return f"{name} = {limit:g} ({limits.origins[name]})"
     if outcome.refusals.get("greylist"):
         return "greylisting: each message waits for its next attempt"
     if outcome.finished <= _SOON_AFTER * result.submitted:

@@ -17,12 +17,14 @@ from relay.delivery.machine_breakers import Told as ToldOfBreaker
 from relay.delivery.machine_limits import MachineLimits
 from relay.delivery.pace import Pace
 from relay.delivery.quota import Quota
+from relay.server.switchboard import limits_of
+from relay.submission.limits import Rates
 
 Told = Callable[[str], None]  # of a site
 
 
 class Board:
-    """steady, now: virtual seconds. changes: of what sites may have, in order."""
+    """steady, now: virtual seconds. rates: what quotas have been used. changes: of what sites may have, in order."""
 
     def __init__(self, *, steady: Callable[[], float], now: Callable[[], float]) -> None:
         self.limits = MachineLimits(
@@ -31,6 +33,8 @@ class Board:
         self.breakers = MachineBreakers(
             steady=steady, now=now, tell=self._tell_of_breaker, noted=lambda _site, _change: None
         )
+        self.rates = Rates()
+        self.now = now
         self.changes: list[tuple[str, Change]] = []
         self._known: dict[int, KnownBreakers] = {}
         self._breaker_followers: dict[int, list[HeardBreaker]] = defaultdict(list)
@@ -85,7 +89,7 @@ class Board:
 
 
 class WorkersBoard(SiteLimits):
-    """One worker's view. Smarthosts, which have quotas, are not simulated."""
+    """One worker's view."""
 
     def __init__(self, board: Board, number: int) -> None:
         self._board = board
@@ -111,13 +115,14 @@ class WorkersBoard(SiteLimits):
         return await self._board.limits.take_turn(self._number, site, pace, count=count, sharer=sharer)
 
     async def spend(self, quota: Quota, *, count: int) -> float:
-        raise NotImplementedError(f"{quota} {count}: smarthosts and warm-ups are not simulated")
+        board = self._board
+        return board.rates.take(quota.counted_as, limits_of(quota), now=board.now(), count=count)
 
     def refund(self, quota: Quota, *, count: int) -> None:
-        raise NotImplementedError(f"{quota} {count}: smarthosts and warm-ups are not simulated")
+        self._board.rates.give_back(quota.counted_as, limits_of(quota), count=count)
 
-    async def used(self, prefix: str) -> dict[str, tuple[int, int]]:  # noqa: ARG002  nothing is ever counted
-        return {}
+    async def used(self, prefix: str) -> dict[str, tuple[int, int]]:
+        return self._board.rates.used(prefix, now=self._board.now())
 
     def taken(self, site: str, *, messages: int) -> None:
         self._board.limits.taken(site, messages)

@@ -7,6 +7,7 @@ holds for every dry run is in docs/simulate.md.
 from collections.abc import Iterable, Iterator
 
 from relay.config.models import Config, MxNumbers
+from relay.dryrun.machine import STREAM
 
 _DEMANDED = ("required", "verified")
 
@@ -17,9 +18,8 @@ def left_out(config: Config) -> tuple[str, ...]:
 
 
 def _routes(config: Config) -> Iterator[str]:
-    """A route to MX hosts from the default pool is what is looked at."""
-    if any(route.smarthosts or route.via != "direct" for route in config.route):
-        yield "[[route]]: all mail goes to the providers' own hosts, none to smarthosts, with their limits and quotas"
+    if any(route.credential or route.sender_domain or route.stream not in ("", STREAM) for route in config.route):
+        yield f'[[route]]: those of a credential, a sender domain or another stream than "{STREAM}" take no mail'
 
 
 def _sources(config: Config) -> Iterator[str]:

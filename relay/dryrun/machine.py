@@ -11,6 +11,7 @@ from relay.delivery.destination import Destinations
 from relay.delivery.destination import Machine as Own
 from relay.delivery.governor import SiteLimits
 from relay.delivery.limiting import Limiting
+from relay.delivery.routing import Traits
 from relay.delivery.sources import Sources
 from relay.delivery.warming import Warming
 from relay.dkim import KeyRing
@@ -35,6 +36,7 @@ from relay.spool.spool import Spool
 
 EPOCH = 1_800_000_000.0  # POSIX seconds at which each dry run begins
 CREDENTIAL, STREAM, SENDER, SENDER_DOMAIN = "app", "bulk", "news@sender.example", "sender.example"
+TRAITS = Traits("", SENDER_DOMAIN, CREDENTIAL, STREAM)  # of all mail, but for its recipients
 _HEAD = b"From: news@sender.example\r\nSubject: a dry run\r\n\r\n"
 _LOOK_EVERY = 60.0  # seconds: what expires ends so much later, and days pass in seconds
 _IN_FORCE_AFTER = 0.25  # seconds, in which the workers of a server take notice of a suspension

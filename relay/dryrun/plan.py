@@ -1,6 +1,6 @@
-"""dryrun.plan: relay.toml as a dry run sees it: profiles, [[site]] tables, rules and times, nothing of the network.
+"""dryrun.plan: relay.toml as a dry run sees it: profiles, [[site]] tables, routes, smarthosts, rules and times.
 
-Providers are reached directly and in clear text, from one address.
+Mail goes in clear text and without a login, from one address.
 """
 
 from dataclasses import replace
@@ -13,6 +13,8 @@ from relay.server.plan import Plan, read_plan
 
 T = TypeVar("T", Profile, Site)
 
+_SIMULATOR_PORT = 2525  # a server finds a free one
+_OPEN = {"security": "none", "login": "", "secret_file": None}  # no secret is read: who asks may not be who serves
 _LOOPBACK = ip_network("127.0.0.0/8")
 
 
@@ -20,8 +22,14 @@ def plan_of(config: Config) -> Plan:
     """Raises ConfigError."""
     networks = (*config.delivery.allow_networks, _LOOPBACK)
     delivery = config.delivery.model_copy(update={"allow_networks": networks, "tls": "none"})
-    elsewhere = {"route": (), "smarthost": {}, "source": (), "http": Http()}
-    plan = read_plan(config.model_copy(update={"delivery": delivery, **elsewhere}), simulator_port=0)
+    ways = {
+        "route": tuple(route.model_copy(update=_OPEN | {"pool": ""}) for route in config.route),
+        "smarthost": {name: table.model_copy(update=_OPEN | {"ca": None}) for name, table in config.smarthost.items()},
+        "source": (),
+    }
+    plan = read_plan(
+        config.model_copy(update={"delivery": delivery, "http": Http(), **ways}), simulator_port=_SIMULATOR_PORT
+    )
     return replace(plan, sites=_without_tls(plan.sites))
 
 

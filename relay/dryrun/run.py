@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -14,8 +14,9 @@ from relay.config import providers as config
 from relay.config.profiles import Limits
 from relay.delivery.feedback import Learnt
 from relay.delivery.outcomes import Outcomes
+from relay.dryrun.fronts import Front, Fronts
 from relay.dryrun.loop import VirtualLoop
-from relay.dryrun.machine import STREAM, Workers
+from relay.dryrun.machine import STREAM, TRAITS, Workers
 from relay.dryrun.network import Network
 from relay.dryrun.traffic import Traffic, recipients
 from relay.dryrun.watching import Tally, Watched
@@ -26,7 +27,7 @@ from relay.simulator.providers import SimulatedSite, sites
 LOOK = 1.0  # virtual seconds between two looks at how far it is
 _ASK_EVERY = 60.0
 _FEED_EVERY = 0.1
-_FIRST_ADDRESS = "127.0.0.2"
+_FIRST_ADDRESS = "127.255.0.1"  # where no smarthost of relay.toml is
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of one provider. failed: recipients that ended undelivered. deferred: attempts put off. finished: seconds until
-    the last recipient ended. peak: connections at once, to all its sites. refusals: by the provider's parts. limits,
-    learnt: of the site that most mail went to; learnt is None where it taught nothing. suspended: how often a rule
-    suspended a site.
+    """Of one front. provider: its name. smarthosts: by the names of their sites; () for a provider. failed: recipients
+    that ended undelivered. deferred: attempts put off. finished: seconds until the last recipient ended. peak:
+    connections at once, to all its sites. refusals: by the provider's parts. limits, learnt: of the site that most mail
+    went to; learnt is None where it taught nothing. suspended: how often a rule suspended a site.
     """
 
     provider: str
+    smarthosts: Sequence[str]
     messages: int
     delivered: int
     failed: int
@@ -79,13 +81,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """peak: connections of the whole machine at once. submitted: seconds until the last message was accepted."""
+    """peak: connections of the whole machine at once. submitted: seconds until the last message was accepted.
+    discarded: messages, by a route.
+    """
 
     traffic: Traffic
     workers: int
     seed: int
     submitted: float
     peak: int
+    discarded: int
     outcomes: Sequence[Outcome]
 
     @property
@@ -104,11 +109,12 @@ def run(plan: Plan, behaviours: Sequence[config.Provider], traffic: Traffic, *, 
     network = Network()
     loop = VirtualLoop(network)
     simulated = sites(behaviours, first_address=_FIRST_ADDRESS, clock=loop.time, seed=seed)
+    fronts = Fronts.of(plan.routes, simulated, TRAITS, clock=loop.time)
     machine = Tally()
-    tallies = {behaviour.name: Tally() for behaviour in behaviours}
-    for site in simulated:
+    tallies = {front.name: Tally() for front in fronts.all}
+    for site in _receivers(fronts):
         network.receivers[site.address] = Watched(site.receiver, machine, tallies[site.provider])
-    running = _Running(plan, simulated, traffic, tallies, seed=seed)
+    running = _Running(plan, simulated, traffic, fronts, tallies, seed=seed)
     thresholds = gc.get_threshold()
     gc.set_threshold(*GARBAGE)  # as the workers of a server have it
     try:
@@ -119,7 +125,11 @@ def run(plan: Plan, behaviours: Sequence[config.Provider], traffic: Traffic, *, 
             outcomes = runner.run(running.run(Path(directory), workers=workers))
     finally:
         gc.set_threshold(*thresholds)
-    return Result(traffic, workers, seed, running.submitted, machine.most, outcomes)
+    return Result(traffic, workers, seed, running.submitted, machine.most, running.discarded, outcomes)
+
+
+def _receivers(fronts: Fronts) -> Iterator[SimulatedSite]:
+    return (site for front in fronts.all for site in front.receivers)
 
 
 class _Running:
@@ -128,16 +138,20 @@ class _Running:
         plan: Plan,
         simulated: Sequence[SimulatedSite],
         traffic: Traffic,
+        fronts: Fronts,
         tallies: Mapping[str, Tally],
         *,
         seed: int,
     ) -> None:
         self.submitted = 0.0
+        self.discarded = 0
         self._plan = plan
         self._simulated = simulated
         self._traffic = traffic
+        self._fronts = fronts
         self._tallies = tallies
-        self._provider_of = {site.mx: site.provider for site in simulated}
+        self._front_of = {site: front.name for front in fronts.all for site in front.hosts}
+        self._given = dict.fromkeys(tallies, 0)
         self._seed = seed
         self._has_all = False
         self._samples: dict[str, list[Sample]] = {name: [Sample(0.0, 0, 0, 0)] for name in tallies}
@@ -146,7 +160,7 @@ class _Running:
         async with AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
             machine = await Workers.open(
                 self._plan,
-                self._simulated,
+                [*self._simulated, *_receivers(self._fronts)],
                 number=workers,
                 seed=self._seed,
                 directory=directory,
@@ -160,7 +174,7 @@ class _Running:
                 work.cancel()
             for shard in machine.shards:
                 await shard.drain(seconds=0.0)
-            return [self._outcome(name, machine) for name in self._tallies]
+            return [self._outcome(front, machine) for front in self._fronts.all if self._given[front.name]]
 
     async def _feed(self, machine: Workers) -> None:
         """As fast as the rate says."""
@@ -171,10 +185,20 @@ class _Running:
             due = int((loop.time() - began) * rate) + 1 - fed
             some = list(islice(addressed, max(0, due)))
             await asyncio.gather(*(machine.accept(number, to, lifetime=lifetime) for number, to in some))
+            self._note(to for _, to in some)
             fed += len(some)
             self.submitted = loop.time() - began
             await asyncio.sleep(max(_FEED_EVERY, 1 / rate))
         self._has_all = True
+
+    def _note(self, addresses: Iterable[str]) -> None:
+        """These were submitted."""
+        for address in addresses:
+            front = self._fronts.by_domain[address.rpartition("@")[2]]
+            if front is None:
+                self.discarded += 1
+            else:
+                self._given[front.name] += 1
 
     async def _finish(self, machine: Workers) -> None:
         """Until nothing is owed any more; to ask for that takes long where much is."""
@@ -183,7 +207,7 @@ class _Running:
             await asyncio.sleep(LOOK)
             self._look(machine)
             ended = sum(samples[-1].delivered + samples[-1].failed for samples in self._samples.values())
-            if not self._has_all or (ended < self._traffic.messages and loop.time() < next_question):
+            if not self._has_all or (ended < self._traffic.messages - self.discarded and loop.time() < next_question):
                 continue
             next_question = loop.time() + _ASK_EVERY
             if await machine.are_done():
@@ -197,27 +221,22 @@ class _Running:
                 self._samples[name].append(Sample(now, its.delivered, its.failed, tally.open))
 
     def _counts(self, machine: Workers) -> dict[str, Outcomes]:
-        """By provider."""
+        """By the name of the front."""
         found = {name: Outcomes() for name in self._tallies}
         for shard in machine.shards:
             for site, each in shard.settling.outcomes.by_site.items():
-                total = found[self._provider_of[site]]
+                total = found[self._front_of[site]]
                 total.delivered += each.delivered
                 total.deferred += each.deferred
                 total.failed += each.failed
         return found
 
-    def _sites(self, provider: str) -> Iterator[SimulatedSite]:
-        return (site for site in self._simulated if site.provider == provider)
-
-    def _outcome(self, name: str, machine: Workers) -> Outcome:
-        counts = self._counts(machine)[name]
-        its = list(self._sites(name))
-        busiest = max(its, key=lambda site: site.receiver.counts.taken)
-        learnt, hosts = machine.board.learnt(), {site.mx for site in its}
+    def _outcome(self, front: Front, machine: Workers) -> Outcome:
+        name, counts = front.name, self._counts(machine)[front.name]
+        site = self._busiest(front, machine)
         refusals: dict[str, int] = {}
-        for site in its:
-            for part, number in site.receiver.counts.refused.items():
+        for receiver in front.receivers:
+            for part, number in receiver.receiver.counts.refused.items():
                 refusals[part] = refusals.get(part, 0) + number
         samples = self._samples[name]
         ends = [
@@ -225,19 +244,25 @@ class _Running:
             for before, after in pairwise(samples)
             if (before.delivered, before.failed) != (after.delivered, after.failed)
         ]
-        messages = self._traffic.counts[name]
+        messages = self._given[name]
         return Outcome(
             provider=name,
+            smarthosts=front.smarthosts,
             messages=messages,
             delivered=counts.delivered,
             failed=messages - counts.delivered,
             deferred=counts.deferred,
             finished=max(ends, default=0.0),
             peak=self._tallies[name].most,
-            sites=len(its),
+            sites=len(front.hosts),
             refusals=refusals,
-            limits=machine.limiting.limits(busiest.mx, (busiest.mx,)),
-            learnt=learnt.get(busiest.mx),
-            suspended=sum(each.site in hosts for each in machine.suspensions.ordered),
+            limits=machine.limiting.limits(site, (front.hosts[site],)),
+            learnt=machine.board.learnt().get(site),
+            suspended=sum(each.site in front.hosts for each in machine.suspensions.ordered),
             samples=samples,
         )
+
+    def _busiest(self, front: Front, machine: Workers) -> str:
+        """The site that most mail went to."""
+        by_site = [shard.settling.outcomes.by_site for shard in machine.shards]
+        return max(front.hosts, key=lambda site: sum(each[site].delivered for each in by_site if site in each))

@@ -58,10 +58,10 @@ class Board(Protocol):
         """Beside the credentials' rates, and so for the machine and over a restart. No credential is called as a quota
         is: its name has no space.
         """
-        return await self.take(quota.counted_as, _limits(quota), count)
+        return await self.take(quota.counted_as, limits_of(quota), count)
 
     def refund(self, quota: Quota, *, count: int) -> None:
-        self.give_back(quota.counted_as, _limits(quota), count)
+        self.give_back(quota.counted_as, limits_of(quota), count)
 
     async def used(self, prefix: str) -> dict[str, tuple[int, int]]: ...
 
@@ -85,7 +85,7 @@ class Board(Protocol):
         """For the other workers' guards."""
 
 
-def _limits(quota: Quota) -> Limits:
+def limits_of(quota: Quota) -> Limits:
     return Limits(second=0, hour=quota.per_hour, day=quota.per_day, first_time=0)
 
 

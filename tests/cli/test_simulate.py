@@ -79,6 +79,26 @@ def test_what_relay_toml_has_and_is_not_looked_at_is_said(relay: Relay, file: st
     assert relay(*words(file)).out.endswith(f"\nThis relay.toml has what a dry run does not look at:\n  {missing}\n")
 
 
+def test_what_goes_by_a_smarthost_is_told_of_it(relay: Relay, file: str) -> None:
+    relay.configure(
+        '[smarthost.ses]\nhost = "smtp.example.net"\nmessages_per_second = 5\n'
+        '[[route]]\nrecipient_domain = "dest.example"\nvia = "ses"\n[[route]]\nvia = "discard"\n'
+    )
+    answer = relay(*words(file))
+    assert answer.out.splitlines()[0].endswith(", 50 discarded by a route.")
+    assert answer.out.splitlines()[-1].startswith("smarthost ses  150 ")
+    assert answer.out.endswith("  messages_per_second = 5 ([smarthost.ses] in relay.toml)\n")
+    value = relay.json(*words(file))
+    assert value["discarded"] == 50
+    assert [(each["provider"], each["smarthosts"]) for each in value["providers"]] == [("smarthost ses", ["ses"])]
+    assert value["finished_seconds"] == pytest.approx(30, abs=3)
+
+
+def test_an_hours_limit_that_was_not_used_up_is_not_named(relay: Relay, file: str) -> None:
+    relay.configure('[[site]]\nmx_suffix = "dest.example"\nmessages_per_hour = 5000\n')
+    assert relay.json(*words(file))["providers"][0]["held_back_by"] == "connections = 10 (default)"
+
+
 WRONG = [
     pytest.param(("--dry-run", "--mix", "google=1"), "a dry run needs --messages", id="how many?"),
     pytest.param(("--dry-run", "--messages", "9"), "a dry run needs --mix", id="to whom?"),

@@ -104,6 +104,72 @@ def test_what_is_refused_for_good_and_what_expires_fails() -> None:
     assert (outcome.delivered + outcome.failed, 10 <= outcome.delivered <= 20) == (100, True)
 
 
+SES = {"host": "email-smtp.example.net", "login": "relay", "secret_file": "/nowhere/secret"}
+OTHER = {"host": "192.0.2.25", "port": 2525, "security": "none"}
+ROUTED = [
+    pytest.param({"messages_per_second": 14}, 700, 700 / 14, id="a rate"),
+    pytest.param({"connections": 2}, 400, 400 * 0.3 / 2, id="connections, each message taking 0.3 s"),
+    pytest.param({"messages_per_hour": 100}, 250, 2 * HOUR, id="a quota of each hour"),
+    pytest.param({"messages_per_day": 100}, 250, 48 * HOUR, id="a quota of each day"),
+]
+
+
+@pytest.mark.parametrize(("limits", "messages", "expected"), ROUTED)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_smarthost_gets_what_relay_toml_allows(
+    limits: dict[str, float], messages: int, expected: float, workers: int
+) -> None:
+    settings = plan(smarthost={"ses": SES | limits}, route=[{"via": "ses"}])
+    outcome = only(dry(house(), messages, settings=settings, workers=workers))
+    assert (outcome.provider, outcome.smarthosts) == ("smarthost ses", ("ses",))
+    assert (outcome.messages, outcome.delivered, outcome.failed) == (messages, messages, 0)
+    assert outcome.finished == pytest.approx(expected, rel=0.15)
+
+
+def test_what_is_over_a_smarthosts_quota_goes_to_the_next() -> None:
+    settings = plan(
+        smarthost={"ses": SES | {"messages_per_day": 100}, "other": OTHER}, route=[{"via": ["ses", "other"]}]
+    )
+    outcome = only(dry(house(), 300, settings=settings))
+    assert (outcome.provider, outcome.delivered, outcome.deferred) == ("smarthosts ses, other", 300, 0)
+    assert outcome.finished < 60
+
+
+def test_what_a_quota_has_no_room_for_in_its_time_fails() -> None:
+    settings = plan(
+        smarthost={"ses": SES | {"messages_per_day": 100}}, route=[{"via": "ses"}], stream={"bulk": {"expire": "36h"}}
+    )
+    outcome = only(dry(house(), 300, settings=settings))
+    assert (outcome.messages, outcome.delivered, outcome.failed) == (300, 200, 100)
+
+
+def test_each_domain_goes_as_its_route_says() -> None:
+    settings = plan(
+        smarthost={"ses": SES},
+        route=[
+            {"recipient_domain": "ses.example", "via": "ses"},
+            {"recipient_domain": "nowhere.example", "via": "discard"},
+            {"recipient_domain": "inline.example", "via": "smtp://127.0.0.1:2525", "security": "none"},
+            {"stream": "transactional", "via": "discard"},
+        ],
+    )
+    domains = ["dest.example", "ses.example", "nowhere.example", "inline.example"]
+    result = dry(house(domains=domains), 400, settings=settings)
+    names = ["house", "smarthost ses", "smarthost 127.0.0.1:2525"]
+    assert [outcome.provider for outcome in result.outcomes] == names
+    assert all(50 < outcome.messages == outcome.delivered for outcome in result.outcomes)
+    assert result.discarded == 400 - sum(outcome.messages for outcome in result.outcomes) > 50
+
+
+def test_smarthosts_of_one_host_are_told_together() -> None:
+    settings = plan(
+        smarthost={"one": SES, "two": SES | {"connections": 1}},
+        route=[{"recipient_domain": "a.example", "via": "one"}, {"via": "two"}],
+    )
+    outcome = only(dry(house(domains=["a.example", "b.example"]), 100, settings=settings))
+    assert (outcome.provider, outcome.delivered, outcome.sites) == ("smarthosts one, two", 100, 2)
+
+
 def test_mail_may_be_submitted_at_a_rate() -> None:
     result = dry(house(), 600, rate=2.0)
     assert result.submitted == pytest.approx(300, abs=2)
