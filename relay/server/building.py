@@ -224,6 +224,7 @@ class Building:
             incoming=own.spool.incoming,
             journal_rejection=own.books.refused,
             sessions=self._place.sessions,
+            load=self._place.load,
             limiter=self._board,
             recipients=KnownRecipients(self._stores.directory, now=self._now, log=self._log),
             guard=self._guard,

@@ -18,6 +18,7 @@ from relay.log import Level, Log
 from relay.server.directory import shards_on_disk
 from relay.server.fixed import changed_in_vain, without_them
 from relay.server.listeners import Listening
+from relay.server.load_table import WorkerLoad
 from relay.server.preflight import refuse_to_reload
 from relay.server.session_table import SessionTable, WorkerSessions
 from relay.spool.lock import Lock
@@ -47,6 +48,7 @@ class Place:
     config: Config
     listening: Listening
     sessions: WorkerSessions
+    load: WorkerLoad
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Setting:
             config=self.config,
             listening=self.listening,
             sessions=self.sessions.of_worker(slot),
+            load=self.sessions.load_of(slot),
         )
 
     def site_log(self, *, now: Callable[[], float]) -> SiteLog:

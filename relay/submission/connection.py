@@ -58,7 +58,7 @@ class House(Protocol):
 
 
 class Connection(SMTP):
-    """One client's connection. client, admission: given where they were found out before TLS, by `acceptor`."""
+    """One client's connection. client, admission: given where they were found out before TLS, by `arrival`."""
 
     __slots__ = (
         "_admission",

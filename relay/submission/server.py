@@ -19,7 +19,8 @@ from typing import Protocol
 from relay.config.models import Config
 from relay.reception import Submitted
 from relay.registry.credentials import Credential
-from relay.submission.acceptor import TlsAcceptor
+from relay.submission.acceptor import Acceptor
+from relay.submission.arrival import ClearArrival, TlsArrival
 from relay.submission.connection import Connection
 from relay.submission.door import Door
 from relay.submission.feed import SharedBuffer, TlsFeed
@@ -49,14 +50,14 @@ class Entrance:
     """A door and what accepts connections for it."""
 
     door: Door
-    server: asyncio.AbstractServer | TlsAcceptor
+    acceptor: Acceptor
 
     def is_for(self, listener: Listener) -> bool:
         return (self.door.listener.kind, self.door.listener.listen) == (listener.kind, listener.listen)
 
     def close(self) -> None:
         self.door.is_open = False
-        self.server.close()
+        self.acceptor.close()
 
 
 class SubmissionServer:
@@ -106,7 +107,7 @@ class SubmissionServer:
             known = next((entrance for entrance in before if entrance.is_for(listener)), None)
             if known is not None:
                 before.remove(known)
-            self._entrances.append(known or await self._open(self._door(listener), listening))
+            self._entrances.append(known or self._open(self._door(listener), listening))
 
     def _with_sockets(self, sockets: Sockets) -> list[tuple[Listener, socket]]:
         by_kind = {Kind.STARTTLS: sockets.starttls, Kind.TLS: sockets.tls, Kind.TRUSTED: sockets.trusted}
@@ -125,14 +126,15 @@ class SubmissionServer:
             over=self._over,
         )
 
-    async def _open(self, door: Door, listening: socket) -> Entrance:
+    def _open(self, door: Door, listening: socket) -> Entrance:
+        acceptor = Acceptor(listening, door, self._arrival(door))
+        acceptor.start()
+        return Entrance(door, acceptor)
+
+    def _arrival(self, door: Door) -> ClearArrival | TlsArrival:
         if door.listener.kind is Kind.TLS:
-            acceptor = TlsAcceptor(listening, self, door, context=self.tls_context, tasks=self._tasks)
-            acceptor.start()
-            return Entrance(door, acceptor)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self, door), sock=listening, backlog=1024)
-        return Entrance(door, server)
+            return TlsArrival(self, door, context=self.tls_context, tasks=self._tasks)
+        return ClearArrival(self, door, tasks=self._tasks)
 
     def reload(self, config: Config) -> None:
         """New terms for the sessions that begin from now on; `listen` follows. Raises ConfigError, PermissionRefused.
@@ -203,6 +205,7 @@ class SubmissionServer:
 
     def sweep(self) -> None:
         """End what has taken too long; look whether trusted listeners have their credentials."""
+        self._services.load.sign()
         self._tell_of_missing_credentials()
         now, limits = self.time(), self._config.submission.limits
         for connection in tuple(self._connections):
@@ -224,9 +227,12 @@ class SubmissionServer:
 
     def enter(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._services.load.enter()
 
     def leave(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._services.load.leave()
         self._look_whether_empty()
 
     def commit(self, submitted: Submitted, connection: Connection) -> None:

@@ -43,6 +43,37 @@ class SessionTable(Protocol):
         """Undo one `enter` that returned True."""
 
 
+class Load(Protocol):
+    """Sessions of this worker beside those of the others, who accept from the same listening sockets."""
+
+    def enter(self) -> None:
+        """One more: a connection was accepted, or a session began."""
+
+    def leave(self) -> None:
+        """Undo one `enter`."""
+
+    def sign(self) -> None:
+        """This worker is at work."""
+
+    def opened(self) -> None:
+        """A listening socket is accepted from."""
+
+    def closed(self) -> None:
+        """Undo one `opened`."""
+
+    def gives_way(self) -> bool:
+        """Whether the next connection is better left to another: one that accepts and has clearly fewer sessions."""
+
+    def wait(self) -> None:
+        """It is left to those who have fewer now."""
+
+    def has_come(self) -> bool:
+        """Whether one of those has done something since `wait`."""
+
+    def nobody_came(self) -> None:
+        """None of those has: do not give way to them before they have done something."""
+
+
 class Limits(Struct, frozen=True):
     """Messages per second, hour and day, and first-time recipients per day; 0 for no limit."""
 
@@ -145,6 +176,7 @@ class Services:
     incoming: Callable[[], IncomingFile]
     journal_rejection: Callable[[Event], None]
     sessions: SessionTable
+    load: Load
     limiter: Limiter
     recipients: Recipients
     guard: Guard

@@ -49,8 +49,8 @@ async def household(
     board = LocalBoard(
         now=now, monotonic=monotonic, steady=now, own_counts=counts, rates=Rates(), noted=lambda site, change: None
     )
-    sessions = SessionTable(workers=1).of_worker(0)
-    place = Place(shards[0], workers, tuple(shards[1:]), config, Listening(()), sessions)
+    table = SessionTable(workers=1)
+    place = Place(shards[0], workers, tuple(shards[1:]), config, Listening(()), table.of_worker(0), table.load_of(0))
     async with AsyncExitStack() as opened:
         stores = await open_stores(
             config.server.spool, tuple(shards), opened, stopping=asyncio.Event(), now=time.time, log=logbook.log

@@ -17,6 +17,7 @@ from relay.reception import Submitted
 from relay.registry.credentials import Credential, StoredSecret
 from relay.registry.snapshot import Snapshot
 from relay.registry.usage import Use
+from relay.server.load_table import LoadTable
 from relay.spool.content import IncomingFile
 from relay.submission.guessing import Guessing
 from relay.submission.limits import InProcessLimiter, Rates, Sessions
@@ -131,6 +132,7 @@ class House:
         self.literals: set[str] = set()
         self.has_room = True
         self.sessions = Sessions()
+        self.load = LoadTable(workers=1).of_worker(0)
         self.rates = Rates()
         self.acquaintances = Acquaintances()
         self.guard = Guessing(failures=10, window=600.0)
@@ -158,6 +160,7 @@ class House:
             "incoming": self._incoming,
             "journal_rejection": self.events.append,
             "sessions": self.sessions,
+            "load": self.load,
             "limiter": InProcessLimiter(self.rates, now=self.clock),
             "recipients": self.acquaintances,
             "guard": self.guard,
