@@ -15,7 +15,7 @@ from relay.server.ending import give_up_after, told
 from relay.server.notify import Notifier
 from relay.server.patience import Patience
 from relay.server.rates_keeper import RatesKeeper
-from relay.server.remembering import Remembering
+from relay.server.remembering import Remembering, SavingBreakers
 from relay.server.repeating import attempt, repeat
 from relay.server.setting import Setting
 from relay.server.steady import steady
@@ -89,7 +89,9 @@ class Alone:
             steady=steady(time.time, monotonic=time.monotonic),
             own_counts=self._counts,
             rates=keeper.rates,
-            noted=Telling(setting.log, setting.site_log(now=time.time), time.monotonic),
+            noted=SavingBreakers(
+                Telling(setting.log, setting.site_log(now=time.time), time.monotonic), self._remember
+            ),
             before=remembering.before,
         )
         self._worker = Worker(

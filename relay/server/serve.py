@@ -25,7 +25,7 @@ from relay.server.notify import Notifier, inherited_sockets
 from relay.server.patience import Patience
 from relay.server.preflight import refuse_to_start
 from relay.server.rates_keeper import RatesKeeper
-from relay.server.remembering import Remembering
+from relay.server.remembering import Remembering, SavingBreakers
 from relay.server.session_table import SessionTable
 from relay.server.setting import Setting, workers_of
 from relay.server.supervisor import Supervisor
@@ -103,6 +103,10 @@ def _supervised(
     patience: Patience,
 ) -> int:
     metrics = Metrics(streams=streams(setting.config))
+
+    def remember() -> None:
+        remembering.save(switchboard.taught())
+
     switchboard = Switchboard(
         rates=keeper.rates,
         sessions=setting.sessions,
@@ -111,7 +115,7 @@ def _supervised(
         own_counts=metrics.snapshot,
         now=time.time,
         monotonic=time.monotonic,
-        noted=Telling(setting.log, setting.site_log(now=time.time), time.monotonic),
+        noted=SavingBreakers(Telling(setting.log, setting.site_log(now=time.time), time.monotonic), remember),
         before=remembering.before,
     )
     supervisor = Supervisor(
@@ -119,7 +123,7 @@ def _supervised(
         worker_main=lambda slot, ends: run_forked(setting, slot, ends, patience=patience),
         switchboard=switchboard,
         keeper=keeper,
-        remember=lambda: remembering.save(switchboard.taught()),
+        remember=remember,
         notifier=notifier,
         restarted=metrics.worker_restarted,
         ready=ready,

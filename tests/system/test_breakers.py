@@ -12,6 +12,7 @@ import pytest
 
 from relay.mail.event import Kind
 from relay.mail.queue_id import shard_of
+from relay.server.remembering import FILE
 from tests.peers.mx import Mx
 from tests.peers.receiving import receiving
 from tests.peers.waiting import eventually
@@ -50,8 +51,8 @@ class Mail:
         return ids
 
 
-def started(relay: Make, port: int, *names: str) -> tuple[RelayProcess, list[Login]]:
-    server = relay(server={"workers": 2}, delivery={"port": port})
+def started(relay: Make, port: int, *names: str, workers: int = 2) -> tuple[RelayProcess, list[Login]]:
+    server = relay(server={"workers": workers}, delivery={"port": port})
     server.add_domain()
     logins = [server.add_credential(name) for name in names]
     server.start()
@@ -118,6 +119,25 @@ def test_what_one_worker_finds_out_all_obey_over_kills_and_restarts_until_one_pr
         of_breakers = [each for each in happened(server) if each.startswith("breaker")]
         assert of_breakers == ["breaker tripped", "breaker tripped", "breaker closed"]
         assert server.metric("relay_breakers_open") == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_breaker_outlives_a_kill_of_the_whole_server_a_moment_after_it_tripped(relay: Make, workers: int) -> None:
+    mx = Mx({"RCPT": LISTED})
+    with receiving(mx) as receiver:
+        server, (login,) = started(relay, receiver.port, "app", workers=workers)
+        server.send(login, "first@postfix.test")
+        server.logged("breaker tripped")
+        server.send(login, "second@postfix.test")
+        all_held(server, count=1)
+        kept = server.spool / FILE
+        eventually(lambda: kept.exists() and "S3150" in kept.read_text(), what="it is on the disk", within=10.0)
+
+        server.kill()
+        server.start()
+        server.send(login, "third@postfix.test")
+        all_held(server, count=2)
+        assert asked_for(mx) == 1
 
 
 def happened(server: RelayProcess, *words: str) -> list[str]:
