@@ -52,6 +52,15 @@ def test_no_time_has_more_than_the_limit_and_nearly_all_of_it_is_used(pace: Pace
     assert len(moments) >= 0.95 * 3 * most
 
 
+def test_of_ten_a_second_three_hundred_a_minute_and_a_thousand_an_hour_each_holds_whenever_one_looks() -> None:
+    moments = sent(Pace(per_second=10, per_minute=300, per_hour=1000), within=3 * 3600.0)
+    for seconds, most in ((1.0, 10), (60.0, 300), (3600.0, 1000)):
+        assert most_in(moments, seconds - 1e-6) <= most
+    assert most_in(moments, 60.0) == 300
+    assert most_in(moments, 3600.0) == 1000
+    assert len(moments) >= 0.95 * 3 * 1000
+
+
 @given(
     st.builds(Pace, st.sampled_from([0.0, 0.5, 20.0]), st.integers(0, 30), st.integers(0, 90)),
     st.lists(st.sampled_from([0.0, 0.3, 7.0, 59.0, 1800.0]), max_size=100),

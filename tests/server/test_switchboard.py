@@ -335,6 +335,25 @@ async def test_a_learnt_rate_paces_all_workers() -> None:
         assert house.changes[-1] == "mx: any → 4 messages per second: 451 4.7.1 Slow down from mx"
 
 
+@pytest.mark.parametrize(
+    ("configured", "apart"),
+    [
+        pytest.param(2.0, 1 / (0.97 * 2.0), id="what configuration allows is lower"),
+        pytest.param(50.0, 0.25, id="what was learnt is lower"),
+    ],
+)
+async def test_of_a_learnt_rate_and_a_configured_one_the_lower_counts(configured: float, apart: float) -> None:
+    async with machine(monotonic=time.monotonic) as house:
+        first, second = [await house.worker(slot) for slot in range(2)]
+        assert await first.board.acquire("mx", maximum=10)
+        first.board.opened("mx")
+        first.board.taken("mx", messages=8)
+        assert await first.board.pushed_back("mx", Push(Kind.SLOW, "451 4.7.1 Slow down from mx", epoch=0))
+        pace = Pace(configured)
+        came = await turns(*(each.board.pace("mx", pace, count=1, sharer=SHOP) for each in (first, second, first)))
+        assert sorted(came) == pytest.approx([0.0, apart, 2 * apart], abs=0.05)
+
+
 async def test_a_paced_site_is_paced_for_the_machine() -> None:
     async with machine(monotonic=time.monotonic) as house:
         peers = [await house.worker(slot) for slot in range(3)]
