@@ -22,7 +22,7 @@ from relay.delivery.feedback import Allowance, Change, Feedback, Learnt, Push
 from relay.delivery.governor import Heard
 from relay.delivery.known_breakers import HeardBreaker, KnownBreakers
 from relay.delivery.machine_breakers import MachineBreakers, Told
-from relay.delivery.pace import USED, Pace, Turns
+from relay.delivery.pace import USED, Pace, Turns, Went
 from relay.delivery.taking_turns import TakingTurns
 from relay.delivery.taught import NOTHING, Taught
 
@@ -129,7 +129,8 @@ class MachineSite:
 
 class MachineLimits:
     """tell: a worker of what is allowed from now on. is_free: ... that it may ask for the connection it wants. noted:
-    each change, once. before: what an earlier server learnt. steady: seconds that never jump; now: POSIX seconds.
+    each change, once. before, went: what an earlier server learnt, and sent. steady: seconds that never jump; now:
+    POSIX seconds.
     """
 
     def __init__(
@@ -141,9 +142,11 @@ class MachineLimits:
         is_free: IsFree,
         noted: Noted,
         before: Mapping[str, Learnt] = MappingProxyType({}),
+        went: Mapping[str, Went] = MappingProxyType({}),
     ) -> None:
         self._is_free = is_free
         self._before = dict(before)
+        self._went_before = dict(went)
         self._steady = steady
         self._now = now
         self._tell = tell
@@ -251,7 +254,13 @@ class MachineLimits:
             state = self._sites[site] = MachineSite(self._steady)
             if site in self._before:
                 state.feedback.restore(self._before.pop(site), now=self._steady())
+            if site in self._went_before:
+                state.turns.restore(self._went_before.pop(site), now=self._steady(), ahead=self._ahead)
         return state
+
+    @property
+    def _ahead(self) -> float:
+        return self._now() - self._steady()
 
     def learnt(self) -> dict[str, Learnt]:
         """By site, for a restart; what was kept from before and not needed yet, too, for a day."""
@@ -259,6 +268,13 @@ class MachineLimits:
         young = {site: one for site, one in self._before.items() if at - one.at < LEARNT_KEPT_ON_DISK}
         known = {site: state.feedback.learnt(at=at) for site, state in self._sites.items() if state.feedback.has_learnt}
         return young | known
+
+    def went(self) -> dict[str, Went]:
+        """By site, for a restart, as `learnt`; for the hour that it counts."""
+        now, ahead = self._steady(), self._ahead
+        young = {site: one for site, one in self._went_before.items() if one.is_young(at=now + ahead)}
+        known = {site: state.turns.went(now=now, ahead=ahead) for site, state in self._sites.items()}
+        return young | {site: one for site, one in known.items() if one is not None}
 
     def _forget(self, now: float) -> None:
         """Of sites that nobody uses what counts for nothing any more, so that there are not more and more of them."""
@@ -283,7 +299,13 @@ class LocalLimits:
         self._followers: list[Heard] = []
         self._breaker_followers: list[HeardBreaker] = []
         self._limits = MachineLimits(
-            steady=monotonic, now=now, tell=self._tell, is_free=_nobody_waits, noted=noted, before=before.limits
+            steady=monotonic,
+            now=now,
+            tell=self._tell,
+            is_free=_nobody_waits,
+            noted=noted,
+            before=before.limits,
+            went=before.went,
         )
         self._breakers = MachineBreakers(
             steady=steady, now=now, tell=self._tell_of_breaker, noted=noted, before=before.breakers
@@ -297,7 +319,7 @@ class LocalLimits:
 
     def taught(self) -> Taught:
         """For a restart."""
-        return Taught(self._limits.learnt(), self._breakers.kept())
+        return Taught(self._limits.learnt(), self._breakers.kept(), self._limits.went())
 
     def _tell(self, _worker: int, site: str, allowance: Allowance, surplus: int) -> None:
         for heard in self._followers:

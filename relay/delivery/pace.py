@@ -40,14 +40,41 @@ class Pace(Struct, frozen=True):
         return None if pace == cls() else pace
 
 
+Parts = tuple[tuple[float, int], ...]  # POSIX seconds at which a part ended, messages in it
+
+
+class Went(Struct, frozen=True):
+    """What outlives a restart, of a site with a limit for a minute or an hour."""
+
+    minute: Parts
+    hour: Parts
+
+    def is_young(self, *, at: float) -> bool:
+        """Whether any of it counts still. at: POSIX seconds."""
+        return any(at - ended_at < _LOOKED_AT * 60.0 for ended_at, _ in self.hour)
+
+
 class Turns:
-    """One site's. now: seconds that never jump."""
+    """One site's. now: seconds that never jump; ahead: how far POSIX seconds are ahead of those."""
 
     def __init__(self) -> None:
         self.last = 0.0
         self._next = 0.0
         self._minute = _Count(60.0)
         self._hour = _Count(3600.0)
+        self._is_kept = False
+
+    def went(self, *, now: float, ahead: float) -> Went | None:
+        """None: nothing that would be missed."""
+        if not self._is_kept:
+            return None
+        went = Went(self._minute.kept(now=now, ahead=ahead), self._hour.kept(now=now, ahead=ahead))
+        return went if went.hour else None
+
+    def restore(self, went: Went, *, now: float, ahead: float) -> None:
+        self._is_kept = True
+        self._minute.restore(went.minute, now=now, ahead=ahead)
+        self._hour.restore(went.hour, now=now, ahead=ahead)
 
     def is_ahead(self, now: float) -> bool:
         """Messages wait for their turn."""
@@ -65,6 +92,7 @@ class Turns:
     def take(self, pace: Pace, *, count: int = 1, at: float) -> None:
         """They go then, which is no sooner than they may."""
         self.last = at
+        self._is_kept = bool(pace.per_minute or pace.per_hour)
         self._next = at + (count / pace.per_second if pace.per_second else 0.0)
         self._minute.add(count, at=at)
         self._hour.add(count, at=at)
@@ -86,8 +114,7 @@ class _Count:
 
     def earliest(self, at: float, *, count: int, most: int, now: float) -> float:
         """The first moment from `at` on at which so many more make no more than `most`."""
-        while self._parts and self._ends(self._parts[0][0]) <= now:
-            self._total -= self._parts.popleft()[1]
+        self._forget(now)
         too_many = self._total + count - most
         for part, sent in self._parts:
             if too_many <= 0:
@@ -95,6 +122,19 @@ class _Count:
             too_many -= sent
             at = max(at, self._ends(part))
         return at
+
+    def kept(self, *, now: float, ahead: float) -> Parts:
+        self._forget(now)
+        return tuple(((part + 1) * self._width + ahead, count) for part, count in self._parts)
+
+    def restore(self, parts: Parts, *, now: float, ahead: float) -> None:
+        """As late as they can have gone, and no later than now, however the clock was set."""
+        for ended_at, count in parts:
+            self.add(count, at=min(ended_at - ahead, now))
+
+    def _forget(self, now: float) -> None:
+        while self._parts and self._ends(self._parts[0][0]) <= now:
+            self._total -= self._parts.popleft()[1]
 
     def _ends(self, part: int) -> float:
         """When it is not looked at any more."""

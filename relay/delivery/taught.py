@@ -11,16 +11,18 @@ from msgspec import Struct
 from relay.delivery.breaker import KeptBreaker
 from relay.delivery.feedback import Change, Learnt
 from relay.delivery.machine_breakers import BreakerChange
+from relay.delivery.pace import Went
 
 
 class Taught(Struct, frozen=True):
-    """What outlives a restart. limits: by place. breakers: by site or provider."""
+    """What outlives a restart. limits, went: by place. breakers: by site or provider."""
 
     limits: dict[str, Learnt]
     breakers: dict[str, tuple[KeptBreaker, ...]]
+    went: dict[str, Went] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.limits or self.breakers)
+        return bool(self.limits or self.breakers or self.went)
 
 
 NOTHING = Taught({}, {})

@@ -244,6 +244,7 @@ class Switchboard:
             is_free=self._tell_of_place,
             noted=noted,
             before=before.limits,
+            went=before.went,
         )
         self._breakers = MachineBreakers(
             steady=monotonic, now=now, tell=self._tell_of_breaker, noted=noted, before=before.breakers
@@ -280,7 +281,7 @@ class Switchboard:
 
     def taught(self) -> Taught:
         """For a restart."""
-        return Taught(self._sites.learnt(), self._breakers.kept())
+        return Taught(self._sites.learnt(), self._breakers.kept(), self._sites.went())
 
     async def answer(self, slot: int, verb: str, arguments: Sequence[Any]) -> Any:
         """What a worker asks or tells."""

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from relay.delivery.feedback import Kind, Push
 from relay.delivery.machine_limits import LEARNT_KEPT_ON_DISK, MachineLimits
+from relay.delivery.pace import Pace
 from relay.delivery.taught import NOTHING, Taught
 from relay.log import Log, Output
 from relay.server.remembering import FILE, Remembering
 
 START = 1_800_000_000.0
+SHARER = ("transactional", "app")
 SAID = "421 4.7.0 Too many from mx3.example"
 
 
@@ -19,14 +22,15 @@ def log(tmp_path: Path) -> Log:
     return Log(Output(tmp_path / "log"), now=lambda: START)
 
 
-def limits(remembering: Remembering, *, now: float = START) -> MachineLimits:
+def limits(remembering: Remembering, *, now: float = START, booted_at: float = 0.0) -> MachineLimits:
     return MachineLimits(
-        steady=lambda: now,
+        steady=lambda: now - booted_at,
         now=lambda: now,
         tell=lambda *_: None,
         is_free=lambda *_: None,
         noted=lambda *_: None,
         before=remembering.before.limits,
+        went=remembering.before.went,
     )
 
 
@@ -89,3 +93,35 @@ def test_a_directory_that_cannot_be_written_is_told(log: Log, tmp_path: Path) ->
     remembering.save(Remembering(tmp_path, log).before)
     log.output.flush()
     assert "what sites taught is not saved yet" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("pace", "later", "wait"),
+    [
+        (Pace(per_minute=3), 20.0, 42.0),
+        (Pace(per_minute=4), 20.0, 0.0),
+        (Pace(per_minute=3), 70.0, 0.0),
+        (Pace(per_hour=3), 1800.0, 1920.0),
+        (Pace(per_hour=3), 4000.0, 0.0),
+        (Pace(per_second=3.0), 0.0, 0.0),
+    ],
+)
+async def test_what_went_in_a_minute_and_an_hour_counts_over_restarts_and_reboots(
+    log: Log, tmp_path: Path, pace: Pace, later: float, wait: float
+) -> None:
+    remembering = Remembering(tmp_path, log)
+    made = limits(remembering)
+    for _ in range(3):
+        await made.take_turn(0, "paced", replace(pace, per_second=0.0), count=1, sharer=SHARER)
+    remembering.save(Taught({}, {}, made.went()))
+    for restarted in range(2):  # what nobody asked for in between is not forgotten
+        remembering = Remembering(tmp_path, log)
+        made = limits(remembering, now=START + later, booted_at=START - 1000.0 * restarted)
+        remembering.save(Taught({}, {}, made.went()))
+    turn = await made.take_turn(0, "paced", pace, count=1, sharer=SHARER)
+    assert turn == pytest.approx(wait, abs=pace_part(pace))
+
+
+def pace_part(pace: Pace) -> float:
+    """Of a minute's or an hour's."""
+    return 60.0 if pace.per_hour else 1.0
