@@ -1,6 +1,7 @@
 """cli.dry_run: `relay simulate --dry-run`: what would become of so much mail: a sentence, a table, a plot."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from relay.errors import PermissionRefused, UsageError
 if TYPE_CHECKING:
     from relay.config.models import Config
     from relay.config.providers import Provider
-    from relay.dryrun.run import Outcome, Result
+    from relay.dryrun.result import Outcome, Result, Sent
     from relay.dryrun.traffic import Traffic
 
 _HOSTNAME = "relay.example.com"  # where there is no relay.toml
@@ -24,6 +25,7 @@ def dry_run(
     *,
     workers: int | None,
     seed: int,
+    on: date | None,
     plot: Path | None,
     as_json: bool,
 ) -> None:
@@ -32,6 +34,7 @@ def dry_run(
     from relay.dryrun.leaving_out import left_out
     from relay.dryrun.plan import plan_of
     from relay.dryrun.run import run
+    from relay.dryrun.sources import addresses
     from relay.server.setting import workers_of
 
     config = _config(here)
@@ -39,7 +42,15 @@ def dry_run(
     if plot is not None:
         _write(plot, "")  # a run takes its time, and is not to end with this
     behaviours = [known[name] for name in traffic.mix]
-    result = run(plan_of(config), behaviours, traffic, workers=workers or workers_of(config), seed=seed)
+    result = run(
+        plan_of(config),
+        behaviours,
+        traffic,
+        sources=addresses(config.source),
+        workers=workers or workers_of(config),
+        seed=seed,
+        begins=_begins(config, on),
+    )
     if plot is not None:
         _write(plot, svg(result))
     if as_json:
@@ -49,6 +60,10 @@ def dry_run(
     printing.line()
     columns = ("provider", "messages", "finished", "deferred", "failed", "connections", "messages/s", "held back by")
     printing.table(columns, (_row(result, each) for each in result.outcomes), empty="")
+    if any(any(each.messages.values()) for each in result.sources):
+        printing.line()
+        heads = ("address", "pool", *result.sources[0].messages, "connections", "warm-up")
+        printing.table(heads, (_address_row(each) for each in result.sources), empty="")
     if missing:
         printing.line()
         printing.line("This relay.toml has what a dry run does not look at:")
@@ -72,6 +87,18 @@ def parse_mix(text: str, known: Mapping[str, object]) -> dict[str, float]:
         if not 0 < mix[name] < float("inf"):
             raise UsageError(f'--mix: "{share}" is no share of {name}', remedy=remedy)
     return mix
+
+
+def _begins(config: "Config", on: date | None) -> float:
+    """POSIX seconds: at 08:00 UTC, of a day that matters where an address is in its warm-up. Raises UsageError."""
+    from relay.dryrun.run import EPOCH
+
+    if any(source.warm_up is not None for source in config.source):
+        day = on or datetime.now(UTC).date()
+        return datetime.combine(day, time(hour=8), UTC).timestamp()
+    if on is not None:
+        raise UsageError("--on is for addresses in a warm-up, and relay.toml has none", remedy="Leave it out.")
+    return EPOCH
 
 
 def _config(here: Invocation) -> "Config":
@@ -106,6 +133,10 @@ def _row(result: "Result", outcome: "Outcome") -> tuple[object, ...]:
     )
 
 
+def _address_row(sent: "Sent") -> tuple[object, ...]:
+    return (sent.address, sent.pool, *sent.messages.values(), sent.peak, dry_run_words.warm_up(sent))
+
+
 def _value(result: "Result") -> dict[str, Any]:
     """Stable fields."""
     return {
@@ -119,6 +150,19 @@ def _value(result: "Result") -> dict[str, Any]:
         "peak_connections": result.peak,
         "discarded": result.discarded,
         "providers": [_provider_value(result, each) for each in result.outcomes],
+        "addresses": [_address_value(each) for each in result.sources],
+    }
+
+
+def _address_value(sent: "Sent") -> dict[str, Any]:
+    return {
+        "address": sent.address,
+        "pool": sent.pool,
+        "messages": dict(sent.messages),
+        "peak_connections": sent.peak,
+        "warm_up_day": sent.day or None,
+        "warm_up_messages_per_day": sent.per_day or None,
+        "setbacks": sent.setbacks,
     }
 
 
@@ -127,6 +171,7 @@ def _provider_value(result: "Result", outcome: "Outcome") -> dict[str, Any]:
     return {
         "provider": outcome.provider,
         "smarthosts": list(outcome.smarthosts),
+        "addresses": dict(outcome.sources),
         "messages": outcome.messages,
         "delivered": outcome.delivered,
         "failed": outcome.failed,

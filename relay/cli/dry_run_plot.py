@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from relay.cli import printing
 
 if TYPE_CHECKING:
-    from relay.dryrun.run import Outcome, Result, Sample
+    from relay.dryrun.result import Outcome, Result, Sample
 
 WIDTH, HEIGHT, LEFT, RIGHT, HEADING, GAP = 860, 170, 60, 150, 34, 40  # pixels: of all, of one plot, beside and above it
 POINTS = 400  # of a line, at most

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from relay.cli import printing
 
 if TYPE_CHECKING:
-    from relay.dryrun.run import Outcome, Result
+    from relay.dryrun.result import Outcome, Result, Sent
     from relay.dryrun.traffic import Traffic
 
 _PACES = {"messages_per_second": 1, "messages_per_minute": 60, "messages_per_hour": 3600, "messages_per_day": 86400}
@@ -31,6 +31,8 @@ def sentence(result: "Result") -> str:
 def held_back(result: "Result", outcome: "Outcome") -> str:
     """The first that applies: the strongest brake of those that it met."""
     refusals, learnt = outcome.refusals, outcome.learnt
+    if outcome.warming:
+        return f"the warm-up of {' and '.join(outcome.warming)}"
     if outcome.suspended:
         return f"suspended {_times(outcome.suspended)} by a rule, for what it said to too much mail"
     if refusals.get("reputation"):
@@ -39,7 +41,8 @@ def held_back(result: "Result", outcome: "Outcome") -> str:
         refused = f"more was refused {_times(refusals['rate'])}"
         return f"its rate: it took {outcome.rate:.3g} messages/s, {refused}{_needs(result.traffic, outcome)}"
     if learnt is not None and learnt.ceiling is not None:
-        return f"its sessions: {learnt.ceiling:.0f} learnt, {_times(refusals.get('connections', 0))} refused"
+        sessions = f"{learnt.ceiling:.0f} learnt{_each(outcome)}"
+        return f"its sessions: {sessions}, {_times(refusals.get('connections', 0))} refused"
     return _of_ours(result, outcome)
 
 
@@ -48,17 +51,36 @@ def _of_ours(result: "Result", outcome: "Outcome") -> str:
     limits = outcome.limits
     for name, seconds in _PACES.items():
         limit = getattr(limits, name)
-        if 0 < limit < outcome.messages and limit <= _IN_THE_WAY * outcome.rate * seconds:
-            return f"{name} = {limit:g} ({limits.origins[name]})"
+        most = limit * max(1, len(outcome.sources))
+        if 0 < most < outcome.messages and most <= _IN_THE_WAY * outcome.rate * seconds:
+            return _limit(outcome, name)
     if outcome.refusals.get("greylist"):
         return "greylisting: each message waits for its next attempt"
     if outcome.finished <= _SOON_AFTER * result.submitted:
         return "nothing: it went as it was submitted"
-    if outcome.peak >= limits.connections * outcome.sites:
-        return f"connections = {limits.connections} ({limits.origins['connections']})"
+    if outcome.peak >= limits.connections * outcome.places:
+        return _limit(outcome, "connections")
     if outcome.deferred:
         return f"retries of what it put off, {printing.count(outcome.deferred, 'attempt')}"
     return "nothing: there was little, and connections grow with what is taken"
+
+
+def _limit(outcome: "Outcome", name: str) -> str:
+    """As in "connections = 5 (profile "google")"."""
+    return f"{name} = {getattr(outcome.limits, name):g}{_each(outcome)} ({outcome.limits.origins[name]})"
+
+
+def _each(outcome: "Outcome") -> str:
+    """Whose a limit is."""
+    return f" for each of {len(outcome.sources)} addresses" if len(outcome.sources) > 1 else ""
+
+
+def warm_up(sent: "Sent") -> str:
+    """Of an address, as it was at the beginning."""
+    if not sent.day:
+        return "none"
+    set_back = f", set back {_times(sent.setbacks)}" if sent.setbacks else ""
+    return f"day {sent.day}, {sent.per_day} for each provider{set_back}"
 
 
 def _needs(traffic: "Traffic", outcome: "Outcome") -> str:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,6 +49,10 @@ Mix = Annotated[
 Rate = Annotated[float | None, typer.Option("--rate", min=0.001, help="... submitted so many a second; default: 1000.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, max=64, help="... by so many workers.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="... with this chance; equal ones come to the same.")]
+On = Annotated[
+    datetime | None,
+    typer.Option("--on", formats=["%Y-%m-%d"], metavar="DAY", help="... on this day of warm-ups; default: today."),
+]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="... and draw it.")]
 
 
@@ -64,6 +69,7 @@ def simulate(
     rate: Rate = None,
     workers: Workers = None,
     seed: Seed = None,
+    on: On = None,
     plot: Plot = None,
     as_json: options.Json = False,
 ) -> None:
@@ -71,13 +77,22 @@ def simulate(
     from relay.config.providers import load_providers
 
     served = {"--provider": provider, "--listen": listen, "--dns": dns}
-    dry = {"--messages": messages, "--mix": mix, "--rate": rate, "--workers": workers, "--seed": seed, "--plot": plot}
+    dry = {
+        "--messages": messages,
+        "--mix": mix,
+        "--rate": rate,
+        "--workers": workers,
+        "--seed": seed,
+        "--on": on,
+        "--plot": plot,
+    }
     _refuse_useless(served if dry_run else dry, dry_run=dry_run)
     known = load_providers(providers)
     if dry_run:
         traffic = _traffic(known, messages, mix, rate)
         here = invocation.of(context)
-        dry_run_command(here, known, traffic, workers=workers, seed=seed or 0, plot=plot, as_json=as_json)
+        day = on.date() if on is not None else None
+        dry_run_command(here, known, traffic, workers=workers, seed=seed or 0, on=day, plot=plot, as_json=as_json)
         return
     chosen = _chosen(known, provider or [])
     listening, nameserver = _endpoint("--listen", listen or LISTEN), _endpoint("--dns", dns or DNS)

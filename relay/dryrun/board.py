@@ -24,7 +24,9 @@ Told = Callable[[str], None]  # of a site
 
 
 class Board:
-    """steady, now: virtual seconds. rates: what quotas have been used. changes: of what sites may have, in order."""
+    """steady, now: virtual seconds. rates: what quotas have been used. used_up: those that were, by name. changes: of
+    what sites may have, in order.
+    """
 
     def __init__(self, *, steady: Callable[[], float], now: Callable[[], float]) -> None:
         self.limits = MachineLimits(
@@ -34,6 +36,7 @@ class Board:
             steady=steady, now=now, tell=self._tell_of_breaker, noted=lambda _site, _change: None
         )
         self.rates = Rates()
+        self.used_up: set[str] = set()
         self.now = now
         self.changes: list[tuple[str, Change]] = []
         self._known: dict[int, KnownBreakers] = {}
@@ -116,7 +119,10 @@ class WorkersBoard(SiteLimits):
 
     async def spend(self, quota: Quota, *, count: int) -> float:
         board = self._board
-        return board.rates.take(quota.counted_as, limits_of(quota), now=board.now(), count=count)
+        wait = board.rates.take(quota.counted_as, limits_of(quota), now=board.now(), count=count)
+        if wait:
+            board.used_up.add(quota.counted_as)
+        return wait
 
     def refund(self, quota: Quota, *, count: int) -> None:
         self._board.rates.give_back(quota.counted_as, limits_of(quota), count=count)

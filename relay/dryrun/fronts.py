@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from itertools import count
 from random import Random
 
+from msgspec.structs import replace
+
 from relay.config import providers as config
 from relay.delivery.routing import Discard, Routes, Smarthost, Traits, Way
 from relay.simulator.provider import Provider
@@ -46,7 +48,7 @@ class Fronts:
     ) -> "Fronts":
         """traits: of all the mail, but for its recipients."""
         domains = {domain: site.provider for site in simulated for domain in site.domains}
-        ways = {domain: routes.choose(_to(domain, traits)) for domain in domains}
+        ways = {domain: routes.choose(replace(traits, recipient_domain=domain)) for domain in domains}
         providers = {name: _of_provider(name, simulated) for name in domains.values()}
         groups = _together(way for way in ways.values() if isinstance(way, Way) and not way.is_direct)
         behind = _behind(groups, tuple(domains), clock)
@@ -57,10 +59,6 @@ class Fronts:
         """Providers in their order, then smarthosts."""
         found = {front.name: front for front in self.by_domain.values() if front is not None}
         return sorted(found.values(), key=lambda front: bool(front.smarthosts))
-
-
-def _to(domain: str, traits: Traits) -> Traits:
-    return Traits(domain, traits.sender_domain, traits.credential, traits.stream)
 
 
 def _front(way: Way | Discard, provider: Front, behind: Mapping[Smarthost, Front]) -> Front | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from relay.config.models import Config, MxNumbers
 from relay.dryrun.machine import STREAM
+from relay.dryrun.sources import taking_part
 
 _DEMANDED = ("required", "verified")
 
@@ -23,17 +24,13 @@ def _routes(config: Config) -> Iterator[str]:
 
 
 def _sources(config: Config) -> Iterator[str]:
-    if not config.source:
-        return
-    yield f"[[source]]: providers see one address, not {_addresses(len(config.source))}"
-    if any(source.warm_up for source in config.source):
-        yield "[warm_up]: no address is in its warm-up, and none has a number of messages for each day"
-    if config.blocklist:
+    part = taking_part(config.source)
+    if len(part) < len(config.source):
+        yield "[[source]]: providers have no IPv6; addresses of it send nothing, since their pool has others"
+    elif any(source.address.version == 6 for source in part):
+        yield "[[source]]: providers have no IPv6; addresses of it send as if they were of IPv4"
+    if config.source and config.blocklist:
         yield "[[blocklist]]: no address is in one"
-
-
-def _addresses(number: int) -> str:
-    return "the one that is named" if number == 1 else f"the {number} that are named"
 
 
 def _tls(config: Config) -> Iterator[str]:

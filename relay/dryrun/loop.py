@@ -4,7 +4,8 @@ Its clock all but stands still while anything can be done, and jumps to the next
 in a thread: what is given to an executor is done at once, so that there is never anything on its way. Equal moments,
 and with them all that follows, come in the same order each time.
 
-A socket that is connected reaches `network`, by its address; the operating system never hears of it.
+A socket that is connected reaches `network`, by its address, and from the one that it is bound to; the operating system
+never hears of it.
 """
 
 import asyncio
@@ -72,7 +73,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, protocol_factory: Callable[[], asyncio.Protocol], *_: Any, sock: socket.socket, **__: Any
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Of a socket that `sock_connect` has connected."""
-        address = self._dialled.pop(sock.fileno())
+        server, client = self._dialled.pop(sock.fileno()), sock.getsockname()[0]
         sock.close()
         protocol = protocol_factory()
-        return connected(self, protocol, self._network, address), protocol
+        return connected(self, protocol, self._network, client=client, server=server), protocol

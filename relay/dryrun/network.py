@@ -9,7 +9,6 @@ from typing import Any
 
 from relay.simulator.session import Receiver, Session
 
-CLIENT = "127.0.0.1"
 _PORT = 25
 
 
@@ -21,12 +20,12 @@ class Network:
 
 
 def connected(
-    loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, network: Network, address: str
+    loop: asyncio.AbstractEventLoop, protocol: asyncio.Protocol, network: Network, *, client: str, server: str
 ) -> asyncio.Transport:
     """The client's end of a new connection; the other end is a session of who receives there."""
-    session = Session(network.receivers[address], loop)
-    ours = End(loop, protocol, local=CLIENT, remote=address)
-    theirs = End(loop, session, local=address, remote=CLIENT)
+    session = Session(network.receivers[server], loop)
+    ours = End(loop, protocol, local=client, remote=server)
+    theirs = End(loop, session, local=server, remote=client)
     ours.other, theirs.other = theirs, ours
     protocol.connection_made(ours)
     loop.call_soon(session.connection_made, theirs)

@@ -1,6 +1,6 @@
-"""dryrun.plan: relay.toml as a dry run sees it: profiles, [[site]] tables, routes, smarthosts, rules and times.
+"""dryrun.plan: relay.toml as a dry run sees it: profiles, [[site]] tables, routes, smarthosts, our addresses, rules.
 
-Mail goes in clear text and without a login, from one address.
+Mail goes in clear text and without a login.
 """
 
 from dataclasses import replace
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from relay.config.models import Config, Http, Site
 from relay.config.profiles import Profile, Profiles, SiteRules
+from relay.dryrun.sources import standing_in
 from relay.server.plan import Plan, read_plan
 
 T = TypeVar("T", Profile, Site)
@@ -23,9 +24,9 @@ def plan_of(config: Config) -> Plan:
     networks = (*config.delivery.allow_networks, _LOOPBACK)
     delivery = config.delivery.model_copy(update={"allow_networks": networks, "tls": "none"})
     ways = {
-        "route": tuple(route.model_copy(update=_OPEN | {"pool": ""}) for route in config.route),
+        "route": tuple(route.model_copy(update=_OPEN) for route in config.route),
         "smarthost": {name: table.model_copy(update=_OPEN | {"ca": None}) for name, table in config.smarthost.items()},
-        "source": (),
+        "source": tuple(standing_in(config.source)),
     }
     plan = read_plan(
         config.model_copy(update={"delivery": delivery, "http": Http(), **ways}), simulator_port=_SIMULATOR_PORT

@@ -5,116 +5,57 @@ import gc
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 from random import Random
 
 from relay.config import providers as config
-from relay.config.profiles import Limits
-from relay.delivery.feedback import Learnt
 from relay.delivery.outcomes import Outcomes
 from relay.dryrun.fronts import Front, Fronts
 from relay.dryrun.loop import VirtualLoop
 from relay.dryrun.machine import STREAM, TRAITS, Workers
 from relay.dryrun.network import Network
+from relay.dryrun.result import Outcome, Result, Sample, Sent
+from relay.dryrun.sending import Sending
+from relay.dryrun.sources import Address
 from relay.dryrun.traffic import Traffic, recipients
-from relay.dryrun.watching import Tally, Watched
+from relay.dryrun.watching import Tally
+from relay.mail.site import place
 from relay.server.memory import GARBAGE
 from relay.server.plan import Plan
 from relay.simulator.providers import SimulatedSite, sites
 
-LOOK = 1.0  # virtual seconds between two looks at how far it is
-_ASK_EVERY = 60.0
+EPOCH = 1_800_000_000.0  # POSIX seconds at which a dry run begins whose day is all the same: 08:00 UTC
+LOOK = 1.0  # virtual seconds between two looks at how far it is; after hours a ten-thousandth of what has passed
+_ASK_EVERY = 60.0  # or a hundredth
 _FEED_EVERY = 0.1
 _FIRST_ADDRESS = "127.255.0.1"  # where no smarthost of relay.toml is
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """How far it is at a moment: seconds since the beginning; recipients by their end; connections at once."""
-
-    at: float
-    delivered: int
-    failed: int
-    connections: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Of one front. provider: its name. smarthosts: by the names of their sites; () for a provider. failed: recipients
-    that ended undelivered. deferred: attempts put off. finished: seconds until the last recipient ended. peak:
-    connections at once, to all its sites. refusals: by the provider's parts. limits, learnt: of the site that most mail
-    went to; learnt is None where it taught nothing. suspended: how often a rule suspended a site.
+def run(
+    plan: Plan,
+    behaviours: Sequence[config.Provider],
+    traffic: Traffic,
+    *,
+    sources: Sequence[Address] = (),
+    workers: int,
+    seed: int,
+    begins: float = EPOCH,
+) -> Result:
+    """plan: as `plan_of` has it. behaviours: of the providers in the mix. sources: our addresses, those of the plan.
+    begins: POSIX seconds.
     """
-
-    provider: str
-    smarthosts: Sequence[str]
-    messages: int
-    delivered: int
-    failed: int
-    deferred: int
-    finished: float
-    peak: int
-    sites: int
-    refusals: Mapping[str, int]
-    limits: Limits
-    learnt: Learnt | None
-    suspended: int
-    samples: Sequence[Sample]
-
-    @property
-    def deferred_share(self) -> float:
-        """Of the attempts."""
-        return self.deferred / max(1, self.delivered + self.failed + self.deferred)
-
-    @property
-    def failed_share(self) -> float:
-        """Of the messages."""
-        return self.failed / max(1, self.messages)
-
-    @property
-    def rate(self) -> float:
-        """Messages delivered per second, on average."""
-        return self.delivered / self.finished if self.finished else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """peak: connections of the whole machine at once. submitted: seconds until the last message was accepted.
-    discarded: messages, by a route.
-    """
-
-    traffic: Traffic
-    workers: int
-    seed: int
-    submitted: float
-    peak: int
-    discarded: int
-    outcomes: Sequence[Outcome]
-
-    @property
-    def finished(self) -> float:
-        return max((each.finished for each in self.outcomes), default=0.0)
-
-    @property
-    def deferred_share(self) -> float:
-        """Of the attempts at all providers."""
-        deferred = sum(each.deferred for each in self.outcomes)
-        return deferred / max(1, sum(each.delivered + each.failed + each.deferred for each in self.outcomes))
-
-
-def run(plan: Plan, behaviours: Sequence[config.Provider], traffic: Traffic, *, workers: int, seed: int) -> Result:
-    """plan: as `plan_of` has it. behaviours: of the providers in the mix."""
     network = Network()
     loop = VirtualLoop(network)
     simulated = sites(behaviours, first_address=_FIRST_ADDRESS, clock=loop.time, seed=seed)
     fronts = Fronts.of(plan.routes, simulated, TRAITS, clock=loop.time)
     machine = Tally()
     tallies = {front.name: Tally() for front in fronts.all}
-    for site in _receivers(fronts):
-        network.receivers[site.address] = Watched(site.receiver, machine, tallies[site.provider])
-    running = _Running(plan, simulated, traffic, fronts, tallies, seed=seed)
+    sending = Sending(plan, sources, begins=begins)
+    for front in fronts.all:
+        for site in front.receivers:
+            network.receivers[site.address] = sending.watched(site, front, machine, tallies[front.name])
+    running = _Running(plan, simulated, traffic, fronts, tallies, sending=sending, seed=seed, begins=begins)
     thresholds = gc.get_threshold()
     gc.set_threshold(*GARBAGE)  # as the workers of a server have it
     try:
@@ -122,10 +63,10 @@ def run(plan: Plan, behaviours: Sequence[config.Provider], traffic: Traffic, *, 
             asyncio.Runner(loop_factory=lambda: loop) as runner,
             tempfile.TemporaryDirectory(prefix="relay-") as directory,
         ):
-            outcomes = runner.run(running.run(Path(directory), workers=workers))
+            outcomes, sent = runner.run(running.run(Path(directory), workers=workers))
     finally:
         gc.set_threshold(*thresholds)
-    return Result(traffic, workers, seed, running.submitted, machine.most, running.discarded, outcomes)
+    return Result(traffic, workers, seed, running.submitted, machine.most, running.discarded, outcomes, sent)
 
 
 def _receivers(fronts: Fronts) -> Iterator[SimulatedSite]:
@@ -141,7 +82,9 @@ class _Running:
         fronts: Fronts,
         tallies: Mapping[str, Tally],
         *,
+        sending: Sending,
         seed: int,
+        begins: float,
     ) -> None:
         self.submitted = 0.0
         self.discarded = 0
@@ -150,19 +93,22 @@ class _Running:
         self._traffic = traffic
         self._fronts = fronts
         self._tallies = tallies
+        self._sending = sending
+        self._begins = begins
         self._front_of = {site: front.name for front in fronts.all for site in front.hosts}
         self._given = dict.fromkeys(tallies, 0)
         self._seed = seed
         self._has_all = False
         self._samples: dict[str, list[Sample]] = {name: [Sample(0.0, 0, 0, 0)] for name in tallies}
 
-    async def run(self, directory: Path, *, workers: int) -> list[Outcome]:
+    async def run(self, directory: Path, *, workers: int) -> tuple[list[Outcome], list[Sent]]:
         async with AsyncExitStack() as opened, asyncio.TaskGroup() as tasks:
             machine = await Workers.open(
                 self._plan,
                 [*self._simulated, *_receivers(self._fronts)],
                 number=workers,
                 seed=self._seed,
+                begins=self._begins,
                 directory=directory,
                 tasks=tasks,
                 opened=opened,
@@ -174,7 +120,8 @@ class _Running:
                 work.cancel()
             for shard in machine.shards:
                 await shard.drain(seconds=0.0)
-            return [self._outcome(front, machine) for front in self._fronts.all if self._given[front.name]]
+            fronts = [front for front in self._fronts.all if self._given[front.name]]
+            return [self._outcome(front, machine) for front in fronts], self._sending.sent(fronts, machine)
 
     async def _feed(self, machine: Workers) -> None:
         """As fast as the rate says."""
@@ -204,12 +151,12 @@ class _Running:
         """Until nothing is owed any more; to ask for that takes long where much is."""
         loop, next_question = asyncio.get_running_loop(), 0.0
         while True:
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(max(LOOK, loop.time() / 10_000))
             self._look(machine)
             ended = sum(samples[-1].delivered + samples[-1].failed for samples in self._samples.values())
             if not self._has_all or (ended < self._traffic.messages - self.discarded and loop.time() < next_question):
                 continue
-            next_question = loop.time() + _ASK_EVERY
+            next_question = loop.time() + max(_ASK_EVERY, loop.time() / 100)
             if await machine.are_done():
                 return
 
@@ -234,6 +181,8 @@ class _Running:
     def _outcome(self, front: Front, machine: Workers) -> Outcome:
         name, counts = front.name, self._counts(machine)[front.name]
         site = self._busiest(front, machine)
+        limits = machine.limiting.limits(site, (front.hosts[site],))
+        counted_as = (not front.smarthosts and limits.counted_as) or site
         refusals: dict[str, int] = {}
         for receiver in front.receivers:
             for part, number in receiver.receiver.counts.refused.items():
@@ -256,9 +205,11 @@ class _Running:
             peak=self._tallies[name].most,
             sites=len(front.hosts),
             refusals=refusals,
-            limits=machine.limiting.limits(site, (front.hosts[site],)),
-            learnt=machine.board.learnt().get(site),
-            suspended=sum(each.site in front.hosts for each in machine.suspensions.ordered),
+            limits=limits,
+            learnt=machine.board.learnt().get(place(counted_as, self._sending.busiest(front))),
+            suspended=machine.registry.count(front.hosts),
+            sources=self._sending.by_source(front),
+            warming=self._sending.warming(front, self._fronts, machine),
             samples=samples,
         )
 

@@ -2,6 +2,7 @@
 
 import os
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,41 @@ def test_what_goes_by_a_smarthost_is_told_of_it(relay: Relay, file: str) -> None
     assert value["finished_seconds"] == pytest.approx(30, abs=3)
 
 
+def ours(address: str, more: str = "") -> str:
+    return f'[[source]]\naddress = "{address}"\nhostname = "out.example.com"\n{more}\n'
+
+
+def test_addresses_have_a_table(relay: Relay, file: str) -> None:
+    addresses = ours("192.0.2.1") + ours("192.0.2.2", "weight = 2") + ours("192.0.2.3", 'pool = "bulk"')
+    relay.configure(addresses + '[[site]]\nmx_suffix = "dest.example"\nconnections = 1\n')
+    answer = relay(*words(file, "--workers", "1"))
+    assert answer.code == os.EX_OK, answer.err
+    _, _, _, house, _, _, *table = answer.out.splitlines()
+    site = '([[site]] 1 in relay.toml: mx_suffix = "dest.example")'
+    assert house.endswith(f"connections = 1 for each of 2 addresses {site}")
+    assert [line.split() for line in table] == [
+        ["address", "pool", "house", "other", "connections", "warm-up"],
+        ["192.0.2.1", "default", "50", *table[1].split()[3:5], "none"],
+        ["192.0.2.2", "default", "100", *table[2].split()[3:5], "none"],
+        ["192.0.2.3", "bulk", "0", "0", "0", "none"],
+    ]
+    value = relay.json(*words(file, "--workers", "1"))
+    assert value["left_out"] == []
+    assert value["providers"][0]["addresses"] == {"192.0.2.1": 50, "192.0.2.2": 100}
+    assert [each["messages"]["house"] for each in value["addresses"]] == [50, 100, 0]
+
+
+def test_a_warm_up_is_as_far_as_on_the_day_that_is_asked_for(relay: Relay, file: str) -> None:
+    today = datetime.now(UTC).date()
+    relay.configure(ours("192.0.2.1", f'warm_up = "{today}"'))
+    (first,) = relay.json(*words(file))["addresses"]
+    assert (first["warm_up_day"], first["warm_up_messages_per_day"]) == (1, 50)
+    answer = relay(*words(file, "--on", str(today + timedelta(days=9))))
+    assert answer.out.splitlines()[-1].endswith("day 10, 1033 for each provider")
+    house = answer.out.splitlines()[3]
+    assert house.endswith("the warm-up of 192.0.2.1")
+
+
 def test_an_hours_limit_that_was_not_used_up_is_not_named(relay: Relay, file: str) -> None:
     relay.configure('[[site]]\nmx_suffix = "dest.example"\nmessages_per_hour = 5000\n')
     assert relay.json(*words(file))["providers"][0]["held_back_by"] == "connections = 10 (default)"
@@ -109,6 +145,11 @@ WRONG = [
     pytest.param(("--dry-run", "--messages", "9", "--mix", "google=x"), '"x" is no share of google', id="no number"),
     pytest.param(("--dry-run", "--messages", "9", "--mix", "google=0"), '"0" is no share of google', id="nothing"),
     pytest.param(("--dry-run", "--listen", "127.0.0.1:1"), "--listen is nothing for a dry run", id="what listens"),
+    pytest.param(
+        ("--dry-run", "--messages", "9", "--mix", "google=1", "--on", "2026-12-01"),
+        "--on is for addresses in a warm-up, and relay.toml has none",
+        id="a day that is of no weight",
+    ),
     pytest.param(("--messages", "9"), "--messages is for a dry run", id="a dry run's without it"),
     pytest.param(
         ("--dry-run", "--messages", "9", "--mix", "google=1", "--plot", "/nowhere/x.svg"),

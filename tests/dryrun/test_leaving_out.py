@@ -9,6 +9,7 @@ from relay.dryrun.leaving_out import left_out
 
 SES = {"ses": {"host": "email-smtp.example.net", "messages_per_second": 14}}
 COLD = {"address": "192.0.2.2", "hostname": "mx2.example.com", "warm_up": "2026-12-01"}
+IPV6 = {"address": "2001:db8::1", "hostname": "mx6.example.com"}
 WARM = {"address": "192.0.2.1", "hostname": "mx1.example.com"}
 
 TABLES = [
@@ -19,12 +20,12 @@ TABLES = [
     pytest.param({"smarthost": SES, "route": [{"via": "ses"}]}, [], id="a route to a smarthost"),
     pytest.param({"route": [{"credential": "shop", "via": "discard"}]}, ["[[route]]"], id="a credential's route"),
     pytest.param({"route": [{"stream": "alerts", "via": "discard"}]}, ["[[route]]"], id="another stream's route"),
-    pytest.param({"source": [WARM]}, ["[[source]]"], id="an address"),
-    pytest.param({"source": [WARM, COLD]}, ["[[source]]", "[warm_up]"], id="an address in its warm-up"),
+    pytest.param({"source": [WARM]}, [], id="an address"),
+    pytest.param({"source": [WARM, COLD]}, [], id="an address in its warm-up"),
+    pytest.param({"source": [WARM, IPV6]}, ["[[source]]"], id="an address of IPv6 beside others"),
+    pytest.param({"source": [IPV6]}, ["[[source]]"], id="an address of IPv6 alone"),
     pytest.param({"blocklist": [{"zone": "zen.example.org"}]}, [], id="a list without addresses to look up"),
-    pytest.param(
-        {"source": [WARM], "blocklist": [{"zone": "zen.example.org"}]}, ["[[source]]", "[[blocklist]]"], id="a list"
-    ),
+    pytest.param({"source": [WARM], "blocklist": [{"zone": "zen.example.org"}]}, ["[[blocklist]]"], id="a list"),
     pytest.param({"delivery": {"tls": "required"}}, ["tls"], id="TLS that mail needs"),
     pytest.param({"site": [{"domain": "bank.example", "tls": "verified"}]}, ["tls"], id="TLS that one site needs"),
 ]

@@ -2,40 +2,10 @@
 
 import threading
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from relay.config.models import Config
-from relay.config.providers import Provider
-from relay.dryrun.plan import plan_of
-from relay.dryrun.run import Outcome, Result, run
-from relay.dryrun.traffic import Traffic
-from relay.server.plan import Plan
-
-PLAIN = {"name": "house", "domains": ["dest.example"], "mx": "mx.dest.example", "latency": "50ms", "takes": "150ms"}
-BUSY = "421 4.7.0 Too many concurrent connections from %s"
-SLOWLY = "451 4.7.1 Rate limit exceeded, try again later"
-HOUR = 3600.0
-
-
-def plan(**tables: Any) -> Plan:
-    return plan_of(Config.model_validate({"server": {"hostname": "relay.example.com"}, **tables}))
-
-
-def house(**tables: Any) -> Provider:
-    return Provider.model_validate(PLAIN | tables)
-
-
-def dry(provider: Provider, messages: int, *, settings: Plan | None = None, **more: Any) -> Result:
-    workers, seed = more.pop("workers", 1), more.pop("seed", 1)
-    traffic = Traffic(messages, {provider.name: 1.0}, **more)
-    return run(settings or plan(), [provider], traffic, workers=workers, seed=seed)
-
-
-def only(result: Result) -> Outcome:
-    (outcome,) = result.outcomes
-    return outcome
+from tests.dryrun.outfit import BUSY, HOUR, SLOWLY, dry, house, only, plan
 
 
 def test_what_a_provider_takes_is_what_its_connections_carry() -> None:
@@ -67,6 +37,14 @@ def test_the_machine_keeps_to_what_the_provider_takes(workers: int) -> None:
     assert outcome.learnt.ceiling == 3
     assert outcome.refusals["connections"] <= 15
     assert outcome.finished == pytest.approx(900 / 12, rel=0.15)
+
+
+def test_what_all_sites_of_a_provider_taught_is_told() -> None:
+    """Its profile has them counted together, under the provider's name."""
+    outcome = only(dry(house(mx="mx.google.com", connections={"most": 3, "reply": BUSY}), 300))
+    assert outcome.limits.counted_as == "provider google"
+    assert outcome.learnt is not None
+    assert outcome.learnt.ceiling == 3
 
 
 def test_a_rate_is_learnt() -> None:
