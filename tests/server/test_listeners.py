@@ -107,6 +107,7 @@ def test_ipv6_is_ipv6_alone() -> None:
     with opened(config(starttls=["[::]:0"])) as listening:
         port = listening.starttls[0].getsockname()[1]
         with socket.socket() as beside:
+            beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a client elsewhere may have got the number
             beside.bind(("0.0.0.0", port))
         assert not answers(port)
         assert answers(port, "::1")
