@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,10 +40,12 @@ TOGETHER = 3
 
 
 class Front:
-    """Takes its time for a message, and knows how many sessions of an address there were at once."""
+    """Takes its time for a message, and knows how many sessions of an address there were at once. begins: to take."""
 
     def __init__(self, seconds: float = 0.01) -> None:
         self.seconds = seconds
+        self.begins = threading.Event()
+        self.begins.set()
         self.open: Counter[str] = Counter()
         self.most: Counter[str] = Counter()
         self.taken: list[tuple[float, str]] = []
@@ -69,6 +72,7 @@ class Listener(Mx):
             front.open[source] -= 1
 
     async def _take(self, peer: Peer, mail: bytes, recipients: list[bytes]) -> None:
+        await asyncio.to_thread(self._front.begins.wait, 60.0)
         await asyncio.sleep(self._front.seconds)
         await super()._take(peer, mail, recipients)
         self._front.taken.append((time.monotonic(), self._host))
@@ -106,10 +110,12 @@ def test_two_sites_of_a_provider_obey_one_limit_and_neither_waits_out_the_others
         stack.enter_context(receiving(front.at(EXIM_HOST), host=EXIM_HOST, port=port))
         delivery = {"port": port, "profiles": str(profiles)}
         server, login = stack.enter_context(running(relay, server={"workers": workers}, delivery=delivery))
+        front.begins.clear()
         for number in range(120):
             server.send(login, f"{number}@postfix.test")
         for number in range(12):
             server.send(login, f"{number}@exim.test")
+        front.begins.set()
         eventually(lambda: len(front.taken) == 132, what="all is delivered", within=60.0)
         assert max(front.most.values()) <= TOGETHER
         last = {host: max(at for at, where in front.taken if where == host) for host in (POSTFIX_HOST, EXIM_HOST)}
